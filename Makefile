@@ -1,0 +1,125 @@
+# Everyday commands. `make` alone lists them.
+#
+# Everything is installed into .venv, in two steps, so that a newcomer's `make demo` does not
+# wait for the test suite's packages: .venv/.base (NumPy and maturin) and .venv/.dev (the rest).
+# Both follow the versions of requirements-dev.txt.
+
+VENV := .venv
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip
+EXTENSION := omendb/_core.abi3.so
+RUST := Cargo.toml $(wildcard Cargo.lock build.rs .cargo/config.toml) $(shell find src -name '*.rs')
+# A continuous build must not resolve new versions silently; a developer may.
+LOCKED := $(if $(CI),--locked)
+
+# The newest interpreter that runs and can make virtual environments; `make PYTHON=...` overrides.
+PYTHON ?= $(shell for python in python3.14 python3.13 python3.12 python3.11 python3 python; do \
+	$$python -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	&& echo $$python && break; done)
+
+# clippy and maturin compile pyo3 for the same interpreter, whatever is active in the shell.
+export PYO3_PYTHON := $(abspath $(PY))
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_QUIET := 1
+export HYPOTHESIS_STORAGE_DIRECTORY := .cache/hypothesis
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo build test test-rust test-python test-slow test-qemu lint format types stubs \
+	bench bench-quick wheel wheel-test lock clean
+
+help: ## list these commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
+
+demo: $(EXTENSION) ## build, then search Python's own documentation
+	$(PY) -m omendb demo
+
+build: $(EXTENSION) ## compile the extension (release) into omendb/
+
+test: test-rust test-python ## the whole test suite, Rust and Python
+
+test-rust: ## Rust tests; needs no Python
+	cargo test $(LOCKED)
+
+test-python: $(EXTENSION) $(VENV)/.dev ## Python tests, README and docstrings
+	$(PY) -m pytest
+
+test-slow: $(EXTENSION) $(VENV)/.dev ## all Python tests, slow ones too, on many more drawn examples
+	$(PY) -m pytest -m '' -o timeout=3600 --hypothesis-profile=slow
+
+test-qemu: $(EXTENSION) $(VENV)/.dev ## Rust tests and README on CPUs without AVX and AVX-512
+	for cpu in Nehalem Haswell; do \
+		CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="qemu-x86_64 -cpu $$cpu" \
+			cargo test --target x86_64-unknown-linux-gnu $(LOCKED) && \
+		OPENBLAS_CORETYPE=$$cpu qemu-x86_64 -cpu $$cpu \
+			$(PY) -m pytest -o timeout=0 tests/test_docs.py || exit 1; \
+	done
+
+lint: $(EXTENSION) $(VENV)/.dev types stubs ## formatting, clippy, ruff, types, stub, house rules
+	cargo fmt --check
+	cargo clippy $(LOCKED) --all-targets -- -D warnings
+	cargo clippy $(LOCKED) --all-targets --features python -- -D warnings
+	$(PY) -m ruff check
+	$(PY) -m ruff format --check
+	$(PY) -m pytest --quiet tests/test_house.py
+
+types: $(EXTENSION) $(VENV)/.dev ## mypy, strict
+	$(PY) -m mypy
+
+stubs: $(EXTENSION) $(VENV)/.dev ## compare omendb/_core.pyi with the compiled module
+	$(PY) -m mypy.stubtest omendb._core
+
+format: $(VENV)/.dev ## rewrite Rust and Python in the project's format
+	cargo fmt
+	$(PY) -m ruff check --fix
+	$(PY) -m ruff format
+
+bench: $(EXTENSION) $(VENV)/.bench ## omendb beside FAISS and scikit-learn (BENCH_ARGS=... to choose)
+	$(PY) benches/exact.py $(BENCH_ARGS)
+
+bench-quick: $(EXTENSION) $(VENV)/.bench ## its short form, under two minutes
+	$(PY) benches/exact.py --quick $(BENCH_ARGS)
+
+wheel: $(VENV)/.base ## the wheel as published, into dist/
+	rm -rf dist
+	$(VENV)/bin/maturin build $(LOCKED) --profile dist --out dist
+
+wheel-test: wheel ## its size, and the suite in a clean environment of every Python found
+	.ci/wheel-test dist/*.whl
+
+lock: $(VENV)/.base ## rewrite requirements-dev.txt with the newest versions
+	$(PY) -m venv .cache/lock && .cache/lock/bin/pip install uv
+	.cache/lock/bin/uv pip compile --quiet --universal --upgrade --python-version 3.11 \
+		--extra dev --no-header --no-annotate pyproject.toml --output-file .cache/lock/pins
+	{ sed -n '/^#/p' requirements-dev.txt; cat .cache/lock/pins; } > .cache/lock/new
+	mv .cache/lock/new requirements-dev.txt
+
+clean: ## remove everything that was built or installed
+	rm -rf target dist $(VENV) .cache $(EXTENSION)
+	find omendb tests benches -name __pycache__ -exec rm -rf {} +
+
+# The extension is built where Python finds it: maturin puts it into omendb/ and this folder on
+# the path of .venv. CONDA_PREFIX is hidden because maturin refuses two active environments.
+$(EXTENSION): $(RUST) pyproject.toml $(VENV)/.base
+	unset CONDA_PREFIX; VIRTUAL_ENV=$(abspath $(VENV)) \
+		$(VENV)/bin/maturin develop $(LOCKED) --profile release
+	@touch $@
+
+$(VENV)/.base: requirements-dev.txt
+	@test -n "$(PYTHON)" || { echo "make: found no Python 3.11 or newer that can make virtual" \
+		"environments (on Debian: apt install python3-venv); try make PYTHON=/path/to/python3"; \
+		exit 1; }
+	test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	$(PIP) install --constraint requirements-dev.txt numpy maturin
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.base
+	$(PIP) install --requirement requirements-dev.txt
+	@touch $@
+
+# The opponents' versions stand in pyproject.toml, extra `bench`.
+$(VENV)/.bench: pyproject.toml $(VENV)/.base
+	$(PY) -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
+		print(*project['optional-dependencies']['bench'], sep='\n')" > $@.txt
+	$(PIP) install --constraint requirements-dev.txt --requirement $@.txt
+	@touch $@

@@ -1,0 +1,429 @@
+"""scikit-learn estimators that search with omendb.
+
+They keep scikit-learn's names, arguments, return values and error messages, so that a program
+changes engines by changing one import. scikit-learn is needed here and nowhere else in omendb.
+"""
+
+from __future__ import annotations
+
+import os
+from itertools import pairwise
+from numbers import Integral, Real
+from typing import Any, Literal, Self, TypeAlias, overload
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from omendb._core import Index
+
+try:
+    from joblib import cpu_count
+    from scipy.sparse import csr_array, csr_matrix
+    from sklearn import get_config
+    from sklearn.base import BaseEstimator
+    from sklearn.utils._param_validation import Interval, StrOptions
+    from sklearn.utils.validation import check_is_fitted, validate_data
+except ImportError as error:
+    raise ImportError(
+        "omendb.neighbors needs scikit-learn 1.6 or newer: pip install -U scikit-learn"
+    ) from error
+
+__all__ = ["NearestNeighbors"]
+
+_Distances: TypeAlias = NDArray[np.float32] | NDArray[np.float64]
+_Mode: TypeAlias = Literal["connectivity", "distance"]
+
+_METRICS = {
+    *("euclidean", "l2", "sqeuclidean", "cosine", "inner_product", "ip", "dot"),
+    *("manhattan", "l1", "cityblock", "chebyshev", "linf", "minkowski"),
+}
+_MINKOWSKI = {1: "manhattan", 2: "euclidean", np.inf: "chebyshev"}
+
+
+class NearestNeighbors(BaseEstimator):
+    """Exact nearest neighbours, in place of `sklearn.neighbors.NearestNeighbors`.
+
+    Distances are judged in double precision on the numbers as they are, and equal distances
+    are ordered by row. The answers do not depend on `n_jobs`.
+
+    Parameters
+    ----------
+    n_neighbors : int or None, default=5
+        Neighbours per query where a method is not told otherwise, at least 1.
+    radius : float or None, default=1.0
+        Largest distance where a radius method is not told otherwise, in the unit of `metric`,
+        at least 0. The mostly negative radii of "inner_product" go to the methods.
+    algorithm : {"auto", "exact", "brute"}, default="auto"
+        "auto" leaves the choice to `omendb.Index.search`. "exact" and "brute", scikit-learn's
+        name for it, always compare with every row.
+    metric : str, default="minkowski"
+        "euclidean" ("l2"), "sqeuclidean", "cosine", "inner_product" ("ip", "dot"; the distance
+        is the negative product), "manhattan" ("l1", "cityblock"), "chebyshev" ("linf"), or
+        "minkowski", which `p` makes one of these.
+    p : float or None, default=2
+        The power of "minkowski": 1 for "manhattan", 2 for "euclidean", infinity for
+        "chebyshev". Other metrics ignore it.
+    n_jobs : int or None, default=None
+        Threads. ``None`` uses all cores, or ``OMP_NUM_THREADS`` where it is set, as
+        scikit-learn's own exact search does; joblib sets it in its worker processes, so that
+        a parallel grid search does not crowd the machine. -1 uses all cores, -2 all but one.
+
+    Attributes
+    ----------
+    effective_metric_ : str
+        `metric`, with "minkowski" resolved by `p`.
+    n_features_in_ : int
+        Columns seen in `fit`.
+    feature_names_in_ : ndarray of shape (n_features_in_,), object
+        Column names seen in `fit`, where `X` had them and all were strings.
+    n_samples_fit_ : int
+        Rows seen in `fit`.
+
+    Examples
+    --------
+    >>> from omendb.neighbors import NearestNeighbors
+    >>> nn = NearestNeighbors(n_neighbors=2).fit([[0.0, 0.0], [3.0, 4.0], [6.0, 8.0]])
+    >>> distances, rows = nn.kneighbors([[0.0, 0.0]])
+    >>> distances.tolist(), rows.tolist()
+    ([[0.0, 5.0]], [[0, 1]])
+    >>> nn.kneighbors(n_neighbors=1, return_distance=False).tolist()  # without the row itself
+    [[1], [0], [1]]
+    """
+
+    _parameter_constraints = {  # noqa: RUF012 (scikit-learn reads it as a plain attribute)
+        "n_neighbors": [Interval(Integral, 1, None, closed="left"), None],
+        "radius": [Interval(Real, 0, None, closed="both"), None],
+        "algorithm": [StrOptions({"auto", "exact", "brute"})],
+        "metric": [StrOptions(_METRICS)],
+        "p": [Interval(Real, 0, None, closed="right"), None],
+        "n_jobs": [
+            Interval(Integral, None, -1, closed="right"),
+            Interval(Integral, 1, None, closed="left"),
+            None,
+        ],
+    }
+
+    def __init__(
+        self,
+        *,
+        n_neighbors: int | None = 5,
+        radius: float | None = 1.0,
+        algorithm: Literal["auto", "exact", "brute"] = "auto",
+        metric: str = "minkowski",
+        p: float | None = 2,
+        n_jobs: int | None = None,
+    ) -> None:
+        self.n_neighbors = n_neighbors
+        self.radius = radius
+        self.algorithm = algorithm
+        self.metric = metric
+        self.p = p
+        self.n_jobs = n_jobs
+
+    def fit(self, X: ArrayLike, y: object = None) -> Self:
+        """Index the rows of `X`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            A C-contiguous array of float32, float64, float16, bfloat16, int8 or uint8 is used
+            where it lies and must not be changed afterwards; anything else is converted once.
+        y : ignored
+            Present by scikit-learn's convention.
+
+        Returns
+        -------
+        self : NearestNeighbors
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If a parameter, the shape of `X` or one of its values (NaN, infinity) does not fit.
+        TypeError
+            If `X` is sparse or does not hold real numbers.
+        """
+        self._validate_params()
+        metric = self.metric
+        if metric == "minkowski":
+            if self.p not in _MINKOWSKI:
+                raise ValueError(f"metric='minkowski' needs p of 1, 2 or infinity, got {self.p!r}")
+            metric = _MINKOWSKI[self.p]
+        self._index = Index(self._validated(X, reset=True), metric=metric, threads=self._threads())
+        self.effective_metric_ = metric
+        self.n_samples_fit_ = len(self._index)
+        return self
+
+    @overload
+    def kneighbors(
+        self,
+        X: ArrayLike | None = None,
+        n_neighbors: int | None = None,
+        return_distance: Literal[True] = True,
+    ) -> tuple[_Distances, NDArray[np.int64]]: ...
+    @overload
+    def kneighbors(
+        self,
+        X: ArrayLike | None = None,
+        n_neighbors: int | None = None,
+        *,
+        return_distance: Literal[False],
+    ) -> NDArray[np.int64]: ...
+    def kneighbors(
+        self,
+        X: ArrayLike | None = None,
+        n_neighbors: int | None = None,
+        return_distance: bool = True,
+    ) -> NDArray[np.int64] | tuple[_Distances, NDArray[np.int64]]:
+        """Find the `n_neighbors` fitted rows nearest to each query.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_queries, n_features), default=None
+            The queries. ``None`` asks with each fitted row and leaves that row out of its own
+            answer (only it: equal rows stay).
+        n_neighbors : int, default=None
+            Neighbours per query; ``None`` takes the estimator's.
+        return_distance : bool, default=True
+            Whether the distances come too.
+
+        Returns
+        -------
+        neigh_dist : ndarray of shape (n_queries, n_neighbors), float64 or float32
+            Ascending; float64 if `fit` had float64 (or converted to it), otherwise float32.
+            Only if `return_distance`.
+        neigh_ind : ndarray of shape (n_queries, n_neighbors), int64
+            Rows of the fitted data; equal distances by row.
+
+        Raises
+        ------
+        ValueError
+            If there are fewer than `n_neighbors` rows to answer with, or a query does not fit.
+        TypeError
+            If `n_neighbors` is not an integer.
+        sklearn.exceptions.NotFittedError
+            If `fit` has not been called.
+        """
+        distances, rows = self._k_nearest(X, n_neighbors)
+        return (distances, rows) if return_distance else rows
+
+    def kneighbors_graph(
+        self,
+        X: ArrayLike | None = None,
+        n_neighbors: int | None = None,
+        mode: _Mode = "connectivity",
+    ) -> Any:
+        """Give the answers of `kneighbors` as a sparse matrix.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_queries, n_features), default=None
+            The queries; ``None`` asks with each fitted row, left out of its own answer.
+        n_neighbors : int, default=None
+            Neighbours per query; ``None`` takes the estimator's.
+        mode : {"connectivity", "distance"}, default="connectivity"
+            Whether an edge holds 1.0 or the distance.
+
+        Returns
+        -------
+        scipy.sparse.csr_matrix of shape (n_queries, n_samples_fit_)
+            A csr_array where scikit-learn is configured for sparse arrays. The edges of a row
+            come by distance.
+
+        Raises
+        ------
+        ValueError
+            As in `kneighbors`, or if there is no such mode.
+        """
+        _check_mode(mode)
+        distances, rows = self._k_nearest(X, n_neighbors)
+        offsets = np.arange(0, rows.size + 1, rows.shape[1])
+        return self._graph(offsets, rows.ravel(), distances.ravel(), mode)
+
+    @overload
+    def radius_neighbors(
+        self,
+        X: ArrayLike | None = None,
+        radius: float | None = None,
+        return_distance: Literal[True] = True,
+        sort_results: bool = False,
+    ) -> tuple[NDArray[np.object_], NDArray[np.object_]]: ...
+    @overload
+    def radius_neighbors(
+        self,
+        X: ArrayLike | None = None,
+        radius: float | None = None,
+        *,
+        return_distance: Literal[False],
+        sort_results: bool = False,
+    ) -> NDArray[np.object_]: ...
+    def radius_neighbors(
+        self,
+        X: ArrayLike | None = None,
+        radius: float | None = None,
+        return_distance: bool = True,
+        sort_results: bool = False,
+    ) -> NDArray[np.object_] | tuple[NDArray[np.object_], NDArray[np.object_]]:
+        """Find all fitted rows at most `radius` away from each query.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_queries, n_features), default=None
+            The queries; ``None`` asks with each fitted row, left out of its own answer.
+        radius : float, default=None
+            Largest distance, inclusive; ``None`` takes the estimator's.
+        return_distance : bool, default=True
+            Whether the distances come too.
+        sort_results : bool, default=False
+            The answers come by distance in any case; scikit-learn's order without it is free.
+
+        Returns
+        -------
+        neigh_dist : ndarray of shape (n_queries,), object
+            An array of distances per query, float64 or float32 as in `kneighbors`. Only if
+            `return_distance`.
+        neigh_ind : ndarray of shape (n_queries,), object
+            An int64 array of rows of the fitted data per query.
+
+        Raises
+        ------
+        ValueError
+            If `sort_results` comes without `return_distance`, as in scikit-learn, or a query
+            does not fit.
+        sklearn.exceptions.NotFittedError
+            If `fit` has not been called.
+        """
+        if sort_results and not return_distance:
+            raise ValueError("return_distance must be True if sort_results is True.")
+        offsets, rows, distances = self._within_radius(X, radius)
+        neigh_ind = _ragged(offsets, rows)
+        return (_ragged(offsets, distances), neigh_ind) if return_distance else neigh_ind
+
+    def radius_neighbors_graph(
+        self,
+        X: ArrayLike | None = None,
+        radius: float | None = None,
+        mode: _Mode = "connectivity",
+        sort_results: bool = False,
+    ) -> Any:
+        """Give the answers of `radius_neighbors` as a sparse matrix.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_queries, n_features), default=None
+            The queries; ``None`` asks with each fitted row, left out of its own answer.
+        radius : float, default=None
+            Largest distance, inclusive; ``None`` takes the estimator's.
+        mode : {"connectivity", "distance"}, default="connectivity"
+            Whether an edge holds 1.0 or the distance.
+        sort_results : bool, default=False
+            The edges of a row come by distance in any case.
+
+        Returns
+        -------
+        scipy.sparse.csr_matrix of shape (n_queries, n_samples_fit_)
+            A csr_array where scikit-learn is configured for sparse arrays.
+
+        Raises
+        ------
+        ValueError
+            As in `radius_neighbors`, or if there is no such mode.
+        """
+        _check_mode(mode)
+        offsets, rows, distances = self._within_radius(X, radius)
+        return self._graph(offsets, rows, distances, mode)
+
+    def _k_nearest(
+        self, X: ArrayLike | None, n_neighbors: int | None
+    ) -> tuple[_Distances, NDArray[np.int64]]:
+        """Distances and rows for `kneighbors`, both of shape (n_queries, n_neighbors)."""
+        check_is_fitted(self)
+        k = self.n_neighbors if n_neighbors is None else n_neighbors
+        if not isinstance(k, Integral):
+            raise TypeError(f"n_neighbors does not take {type(k)} value, enter integer value")
+        if k <= 0:
+            raise ValueError(f"Expected n_neighbors > 0. Got {k}")
+        leave_out = X is None
+        queries = self._index.vectors if X is None else self._validated(X, reset=False)
+        if k + leave_out > self.n_samples_fit_:
+            raise ValueError(
+                f"Expected n_neighbors {'<' if leave_out else '<='} n_samples_fit, but "
+                f"n_neighbors = {k}, n_samples_fit = {self.n_samples_fit_}, "
+                f"n_samples = {queries.shape[0]}"
+            )
+        hits = self._index.search(
+            queries,
+            int(k) + leave_out,
+            method="auto" if self.algorithm == "auto" else "exact",
+            threads=self._threads(),
+        )
+        if not leave_out:
+            return hits.distances, hits.ids
+        keep = hits.ids != np.arange(len(queries))[:, np.newaxis]
+        # Where k + 1 rows come before the row itself (its duplicates, or any rows by inner
+        # product), the last of them is the one too many.
+        keep[keep.all(axis=1), -1] = False
+        shape = (len(queries), int(k))
+        return hits.distances[keep].reshape(shape), hits.ids[keep].reshape(shape)
+
+    def _within_radius(
+        self, X: ArrayLike | None, radius: float | None
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], _Distances]:
+        """Offsets of shape (n_queries + 1,), then rows and distances, both flat."""
+        check_is_fitted(self)
+        reach = self.radius if radius is None else radius
+        if reach is None:
+            raise ValueError("radius must be given here, for the estimator's is None")
+        queries = self._index.vectors if X is None else self._validated(X, reset=False)
+        hits = self._index.search_radius(queries, reach, threads=self._threads())
+        if X is not None:
+            return hits.offsets, hits.ids, hits.distances
+        keep = hits.ids != np.repeat(np.arange(len(queries)), np.diff(hits.offsets))
+        kept_before = np.concatenate(([0], np.cumsum(keep)))
+        return kept_before[hits.offsets], hits.ids[keep], hits.distances[keep]
+
+    def _graph(
+        self,
+        offsets: NDArray[np.int64],
+        rows: NDArray[np.int64],
+        distances: _Distances,
+        mode: _Mode,
+    ) -> Any:
+        """Make the CSR matrix that scikit-learn would, of the kind that it is configured for."""
+        edges = distances if mode == "distance" else np.ones(len(rows))
+        shape = (len(offsets) - 1, self.n_samples_fit_)
+        arrays = get_config().get("sparse_interface") == "sparray"
+        return (csr_array if arrays else csr_matrix)((edges, rows, offsets), shape=shape)
+
+    def _validated(self, X: ArrayLike, *, reset: bool) -> NDArray[Any]:
+        """Check `X` as scikit-learn does; a C-contiguous array comes back as it is."""
+        options: dict[str, Any] = {"order": "C", "reset": reset}
+        if getattr(getattr(X, "dtype", None), "name", None) == "bfloat16":
+            # scikit-learn does not know the type; the index checks its values.
+            options |= {"dtype": None, "ensure_all_finite": False}
+        validated: NDArray[Any] = validate_data(self, X, **options)
+        return validated
+
+    def _threads(self) -> int | None:
+        """Threads by `n_jobs`; ``None`` for all cores."""
+        if self.n_jobs is None:
+            share = os.environ.get("OMP_NUM_THREADS", "")
+            return int(share) or None if share.isdecimal() else None
+        return int(self.n_jobs if self.n_jobs > 0 else max(1, cpu_count() + 1 + self.n_jobs))
+
+
+def _check_mode(mode: str) -> None:
+    if mode not in ("connectivity", "distance"):
+        raise ValueError(
+            'Unsupported mode, must be one of "connectivity", '
+            f'or "distance" but got "{mode}" instead'
+        )
+
+
+def _ragged(offsets: NDArray[np.int64], flat: NDArray[Any]) -> NDArray[np.object_]:
+    """Cut `flat` at `offsets` into an object array of its parts."""
+    parts = np.empty(len(offsets) - 1, dtype=object)
+    # Item by item: NumPy would make one 2-D array of parts of equal length.
+    for i, (start, stop) in enumerate(pairwise(offsets)):
+        parts[i] = flat[start:stop]
+    return parts

@@ -1,0 +1,641 @@
+//! 8-bit codes of rows, and the certificate that makes them exact.
+//!
+//! **Space.** A row `x` becomes `z = (u − μ)·g`: `u` is `x`, or `x/‖x‖` for the cosine; `μ` is a
+//! mean and `g` a power of two that brings numbers near 1. Distances are read off a *score*,
+//! larger is closer:
+//!
+//! | metric | query | score |
+//! |---|---|---|
+//! | euclidean | `(q − μ)·g` | `⟨q,z⟩ − ‖z‖²/2 = (‖q‖² − g²·d²)/2` |
+//! | inner product, cosine | `q·h`, `q/‖q‖` | `⟨q,z⟩`, the product less a constant of the query |
+//!
+//! **Principal axes.** Real embeddings hold most of their energy in a part of their dimensions.
+//! Where a probe says that it pays, only the first `width` principal axes are coded: `y = P·z`.
+//! What is left out, `r = z − Pᵀy`, is known by its norm alone. Every multiplication saved in
+//! the sweep is one that no exact search by a full matrix product can save. The norm itself is
+//! coded too, as four more dimensions of `‖r‖/2`: then the product of two codes holds the term
+//! `‖rq‖‖r‖ ≥ ⟨rq,r⟩` of the bound, row by row, at the price of one more step.
+//!
+//! **Certificate.** `y`, its rest included, is coded as `ŷ = A·c`, `c` in −127…127, and likewise
+//! the query. Then (Cauchy–Schwarz on each rest)
+//!
+//! `⟨q,z⟩ ≤ ⟨ŷq,ŷ⟩ + ‖yq‖·‖y−ŷ‖ + ‖yq−ŷq‖·‖ŷ‖ + η·‖q‖·‖z‖`
+//!
+//! where η bounds the rounding of everything: `z` and `q` to float32, the float32 product with
+//! `P` (Higham's γ, times `√width` for the norm over its rows), the departure of `P` from
+//! orthonormality (measured in float64), the float32 test in the kernel, and the float64 sums
+//! that the verdict itself rounds, so that no row is ruled out which a rounded verdict might
+//! have let in. Norms of rows enter divided by the row's step `A`, as maxima over a panel: the
+//! whole margin is then one whole number for a query and a panel, added to the sums before they
+//! start, and costs the sweep nothing.
+
+use crate::kernels::float;
+use crate::kernels::int8::{PANEL, Panel, STEP, Step};
+use crate::kernels::matmul;
+use crate::metric::Metric;
+use crate::rows::Rows;
+
+/// Rows that are projected together: their floats stay in a core's second-level cache.
+const BLOCK: usize = 256;
+/// Rows that are looked at to learn the mean, the axes and how well they prune; two such sets.
+const SAMPLE: usize = 2048;
+/// Rows of the second set that play the query.
+const PROBES: usize = 32;
+/// Below these, learning axes costs more than the sweep it would shorten.
+const AXES_MIN_ROWS: usize = 8192;
+const AXES_MIN_DIM: usize = 64;
+/// Sums of products of 8-bit codes stay inside 32 bits up to here, margin and offset included.
+const MAX_WIDTH: usize = 16_384;
+/// A row whose squared norm is smaller has lost digits to underflow: it is judged, not coded.
+const SMALLEST_SQUARE: f64 = 1e-280;
+/// Margins of 8-bit codes as a share of ‖q‖‖z‖, query and row together, for the probe alone.
+const PROBE_MARGIN: f32 = 0.018;
+/// What one verdict costs, in multiply-adds of the sweep (measured: about 120 ns at 384
+/// dimensions, where a core does 200 multiply-adds a nanosecond).
+const VERDICT_COST: f64 = 24_000.0;
+
+/// How rows become codes: learned once from a sample, the same for every row.
+#[derive(Debug)]
+pub(crate) struct Encoder {
+    metric: Metric,
+    mean: Vec<f64>,
+    mean_norm: f64,
+    unit: f64,
+    /// `width × dim`, orthonormal rows; none where every dimension is coded as it is.
+    axes: Option<Vec<f32>>,
+    width: usize,
+    /// The η of the certificate.
+    slack: f64,
+    /// The part of η that enters the norm of a row's rest.
+    axes_slack: f64,
+    /// η of the float products of the fallback.
+    float_slack: f64,
+}
+
+/// Buffers that encoding reuses from block to block.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    row: Vec<f64>,
+    centred: Vec<f32>,
+    projected: Vec<f32>,
+    swept: Vec<f32>,
+    codes: Vec<i8>,
+}
+
+/// The codes of some rows, in panels of 32.
+#[derive(Debug, Clone)]
+pub(crate) struct Codes {
+    len: usize,
+    codes: Vec<Step>,
+    /// The step `A` of each row, padded to whole panels.
+    factors: Vec<f32>,
+    /// `−‖z‖²/2` of each row, from above; empty where the metric has none.
+    biases: Vec<f32>,
+    /// The largest ratios to `A` in each panel.
+    ratios: Vec<Ratios>,
+    /// Steps of a panel.
+    steps: usize,
+}
+
+/// Norms over a step: what rounding lost, and an upper bound for the vector and for its code.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Ratios {
+    pub(crate) rounding: f32,
+    pub(crate) norm: f32,
+}
+
+/// A query in the space of the codes.
+#[derive(Debug)]
+pub(crate) struct QueryCode {
+    pub(crate) codes: Vec<i8>,
+    pub(crate) scale: f32,
+    pub(crate) sum: i32,
+    /// What the ratios of a panel are multiplied by to give its margin in whole steps.
+    pub(crate) margin: Ratios,
+}
+
+/// How a query's scores and distances belong together.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Scores {
+    squared: bool,
+    base: f64,
+    gain: f64,
+    slack: f64,
+}
+
+impl Scores {
+    /// A score that every row at most as far as `distance` reaches, rounding included.
+    pub(crate) fn at_least(&self, distance: f64) -> f64 {
+        if distance.is_infinite() {
+            return -distance; // gain may be 0, and 0 · ∞ is no number
+        }
+        let distance = if self.squared { distance * distance } else { distance };
+        let far = self.gain * distance;
+        self.base - far - self.slack * (self.base.abs() + far.abs())
+    }
+}
+
+/// Some rows in float32, for the fallback.
+#[derive(Debug, Default)]
+pub(crate) struct RowFloats {
+    pub(crate) floats: Vec<f32>,
+    /// A number not below the norm of each row.
+    pub(crate) norms: Vec<f32>,
+    /// What is added to each row's product.
+    pub(crate) biases: Vec<f32>,
+}
+
+/// A query in float32.
+#[derive(Debug)]
+pub(crate) struct QueryFloats {
+    pub(crate) floats: Vec<f32>,
+    /// `η · ‖q‖`: times a row's norm, the margin of a float product.
+    pub(crate) margin: f64,
+    pub(crate) scores: Scores,
+}
+
+impl Encoder {
+    /// Learns mean, scale and axes from a sample of `rows`.
+    ///
+    /// `None` where codes cannot help: a metric that is not a product, or numbers so small that
+    /// their squares underflow.
+    pub(crate) fn learn(metric: Metric, dim: usize, blocks: &[Rows]) -> Option<Self> {
+        let t0=std::time::Instant::now();
+        let n: usize = blocks.iter().map(Rows::len).sum();
+        if !metric.is_product() || n == 0 {
+            return None;
+        }
+        let mut encoder = Self {
+            metric,
+            mean: vec![0.0; dim],
+            mean_norm: 0.0,
+            unit: 1.0,
+            axes: None,
+            width: dim,
+            slack: 0.0,
+            axes_slack: 0.0,
+            float_slack: 0.0,
+        };
+        // Evenly spaced rows: deterministic, and fair to data sorted by cluster.
+        let count = n.min(2 * SAMPLE);
+        let numbers: Vec<usize> = (0..count).map(|i| i * n / count).collect();
+        let mut sample = Vec::with_capacity(count * dim);
+        let (mut block, mut start) = (0, 0);
+        let mut row = vec![0.0; dim];
+        for number in numbers {
+            while number >= start + blocks[block].len() {
+                start += blocks[block].len();
+                block += 1;
+            }
+            blocks[block].read(number - start, &mut row);
+            let factor = encoder.factor(&row).unwrap_or(0.0);
+            sample.extend(row.iter().map(|x| x * factor));
+        }
+        for row in sample.chunks_exact(dim) {
+            for (mean, x) in encoder.mean.iter_mut().zip(row) {
+                *mean += x / count as f64;
+            }
+        }
+        encoder.mean_norm = float::dot(&encoder.mean, &encoder.mean).sqrt();
+        let most = sample
+            .chunks_exact(dim)
+            .flat_map(|row| row.iter().zip(&encoder.mean).map(|(x, mean)| (x - mean).abs()))
+            .fold(0.0, f64::max);
+        if most > 0.0 {
+            // Outside this range squared distances underflow, or would overflow in `at_least`.
+            if !(1e-140..=1e150).contains(&most) {
+                return None;
+            }
+            encoder.unit = 2f64.powi(-(most.log2().ceil() as i32));
+        }
+        encoder.set_slack(0.0);
+        if std::env::var_os("DBG").is_some() {eprintln!("sample {:?}", t0.elapsed());}
+        if n >= AXES_MIN_ROWS && (AXES_MIN_DIM..=1024.max(n / 64)).contains(&dim) {
+            encoder.learn_axes(&sample, n, dim);
+        }
+        (encoder.width <= MAX_WIDTH).then_some(encoder)
+    }
+
+    fn set_slack(&mut self, defect: f64) {
+        let dim = self.mean.len() as f64;
+        // Twice: for the margin above and the use of norms computed with the same rounding.
+        let sum = (dim + 16.0) * 2f64.powi(-23);
+        self.axes_slack = match self.axes {
+            Some(_) => 2.0 * sum * (self.width as f64).sqrt() + 2.0 * defect,
+            None => 0.0,
+        };
+        self.slack = 2f64.powi(-18) + sum + 2.0 * self.axes_slack;
+        self.float_slack = 2f64.powi(-18) + 2.0 * sum;
+    }
+
+    /// Takes principal axes if a probe says that the sweep gets cheaper by a quarter.
+    fn learn_axes(&mut self, sample: &[f64], n: usize, dim: usize) {
+        let centred: Vec<f32> = sample
+            .chunks_exact(dim)
+            .flat_map(|row| {
+                row.iter().zip(&self.mean).map(|(x, mean)| ((x - mean) * self.unit) as f32)
+            })
+            .collect();
+        // Every second row teaches; the others, which the axes have not seen, are the probe.
+        let (mut lessons, mut probe) = (Vec::new(), Vec::new());
+        for pair in centred.chunks_exact(2 * dim) {
+            lessons.extend_from_slice(&pair[..dim]);
+            probe.extend_from_slice(&pair[dim..]);
+        }
+        let t0=std::time::Instant::now();
+        let Some((axes, _)) = matmul::principal_axes(&lessons, dim) else { return };
+        if std::env::var_os("DBG").is_some() {eprintln!("axes {:?}", t0.elapsed());}
+        let mut width = self.probe(&probe, n, &axes, dim); if let Some(w)=std::env::var("OMEN_W").ok().and_then(|w| w.parse().ok()) { width=w; }
+        if std::env::var_os("DBG").is_some() {eprintln!("probe {:?}", t0.elapsed());}
+        if width < dim {
+            let axes = axes[..width * dim].to_vec();
+            let defect = matmul::orthonormality_defect(&axes, dim);
+            if defect < 1e-3 {
+                (self.axes, self.width) = (Some(axes), width);
+                self.set_slack(defect);
+            }
+        }
+    }
+
+    /// The number of axes at which sweep and verdicts together cost least; `dim` for all.
+    fn probe(&self, rows: &[f32], all: usize, axes: &[f32], dim: usize) -> usize {
+        let n = rows.len() / dim;
+        let mut coordinates = vec![0.0; n * dim];
+        matmul::products(&mut coordinates, rows, axes, dim);
+        // Queries are rows; for products they are not centred, so their mean comes back.
+        let mut queries = coordinates[..PROBES * dim].to_vec();
+        if !self.metric.is_euclidean() {
+            let mean: Vec<f32> = self.mean.iter().map(|x| (x * self.unit) as f32).collect();
+            let mut shift = vec![0.0; dim];
+            matmul::products(&mut shift, &mean, axes, dim);
+            for query in queries.chunks_exact_mut(dim) {
+                query.iter_mut().zip(&shift).for_each(|(q, s)| *q += s);
+            }
+        }
+        let tail = |x: &[f32]| {
+            // tails[j]: the norm of what the axes before `16·j` leave out.
+            let mut tails: Vec<f32> = x.chunks(16).rev().scan(0.0f32, |sum, part| {
+                *sum += part.iter().map(|x| x * x).sum::<f32>();
+                Some(sum.sqrt())
+            }).collect();
+            tails.reverse();
+            tails
+        };
+        let tails: Vec<Vec<f32>> = coordinates.chunks_exact(dim).map(tail).collect();
+        let groups = dim.div_ceil(16);
+        let beyond = (all as f32 / (10 * n) as f32).ln().max(0.0);
+        let mut survivors = vec![0u64; groups];
+        for (q, query) in queries.chunks_exact(dim).enumerate() {
+            let query_tails = tail(query);
+            // partial[i][j]: the product over the first `16·(j+1)` axes.
+            let partial: Vec<Vec<f32>> = coordinates
+                .chunks_exact(dim)
+                .map(|row| {
+                    let bias = if self.metric.is_euclidean() {
+                        -0.5 * row.iter().map(|x| x * x).sum::<f32>()
+                    } else {
+                        0.0
+                    };
+                    row.chunks(16).zip(query.chunks(16)).scan(bias, |sum, (x, q)| {
+                        *sum += x.iter().zip(q).map(|(x, q)| x * q).sum::<f32>();
+                        Some(*sum)
+                    }).collect()
+                })
+                .collect();
+            // The nearest but itself of two thousand, and what an exponential tail of scores
+            // would add up to the tenth of all rows.
+            let mut scores: Vec<f32> =
+                (0..n).filter(|&i| i != q).map(|i| partial[i][groups - 1]).collect();
+            scores.sort_unstable_by(|a, b| b.total_cmp(a));
+            let nearest = scores[0] + (scores[0] - scores[7]) / 8f32.ln() * beyond;
+            for i in (0..n).filter(|&i| i != q) {
+                let margin = PROBE_MARGIN * query_tails[0] * tails[i][0];
+                for j in 1..groups {
+                    let best = partial[i][j - 1] + query_tails[j] * tails[i][j] + margin;
+                    survivors[j] += u64::from(best >= nearest);
+                }
+            }
+        }
+        let pairs = (PROBES * (n - 1)) as f64;
+        let cost = |j: usize| (16 * j) as f64 + survivors[j] as f64 / pairs * VERDICT_COST;
+        if std::env::var_os("DBG").is_some() { for j in 2..groups { eprintln!("m {} surv {:.5} cost {:.0}", 16*j, survivors[j] as f64/pairs, cost(j)); } }
+        let best = (2..groups).filter(|j| (16 * j) % STEP == 0).min_by(|&a, &b| {
+            cost(a).total_cmp(&cost(b))
+        });
+        match best {
+            Some(j) if cost(j) < 0.75 * dim as f64 => 16 * j,
+            _ => dim,
+        }
+    }
+
+    /// What a vector is multiplied by first; `None` for one that only a verdict can tell.
+    fn factor(&self, x: &[f64]) -> Option<f64> {
+        if self.metric != Metric::Cosine {
+            return Some(1.0);
+        }
+        let square = float::dot(x, x);
+        if square == 0.0 {
+            return Some(0.0);
+        }
+        (square >= SMALLEST_SQUARE).then(|| 1.0 / square.sqrt())
+    }
+
+    /// Bytes the encoder holds.
+    pub(crate) fn nbytes(&self) -> usize {
+        self.mean.len() * 8 + self.axes.as_ref().map_or(0, |axes| axes.len() * 4)
+    }
+
+    /// Dimensions that are coded.
+    pub(crate) fn width(&self) -> usize {
+        self.width
+    }
+
+    /// Dimensions that are swept: those coded, and the rest.
+    pub(crate) fn swept(&self) -> usize {
+        self.width + if self.axes.is_some() { STEP } else { 0 }
+    }
+
+    /// Whether the last step of a code holds the norm of what the axes leave out.
+    pub(crate) fn has_rest(&self) -> bool {
+        self.axes.is_some()
+    }
+
+    fn steps(&self) -> usize {
+        self.swept().div_ceil(STEP)
+    }
+
+    /// A number not below the norm of a row, given that of its floats, in a margin with η.
+    ///
+    /// The share of the mean makes η cover the verdict's own rounding, which for products grows
+    /// with the vectors as they are, not as they are centred: `η·2e-8 > (dim+16)·2⁻⁵²`.
+    fn reach(&self, norm: f64) -> f64 {
+        let offset = if self.metric.is_euclidean() { 0.0 } else { 2e-8 * self.mean_norm };
+        norm * (1.0 + 1e-6) + offset * self.unit + 1e-35
+    }
+
+    /// Codes of `rows[start..]`, after those that `codes` holds already.
+    ///
+    /// `None` if some row is beyond codes, so that the whole chunk must be judged.
+    pub(crate) fn encode(
+        &self,
+        rows: &Rows,
+        before: Option<&Codes>,
+        scratch: &mut Scratch,
+    ) -> Option<Codes> {
+        let steps = self.steps();
+        let mut codes = before.cloned().unwrap_or_else(|| Codes {
+            len: 0,
+            codes: Vec::new(),
+            factors: Vec::new(),
+            biases: Vec::new(),
+            ratios: Vec::new(),
+            steps,
+        });
+        let panels = rows.len().div_ceil(PANEL);
+        let fit = |n: usize, len: usize| n.saturating_sub(len);
+        codes.codes.reserve_exact(fit(panels * steps, codes.codes.len()));
+        codes.codes.resize(panels * steps, Step([128; PANEL * STEP]));
+        codes.factors.reserve_exact(fit(panels * PANEL, codes.factors.len()));
+        codes.factors.resize(panels * PANEL, 0.0);
+        if self.metric.is_euclidean() {
+            codes.biases.reserve_exact(fit(panels * PANEL, codes.biases.len()));
+            codes.biases.resize(panels * PANEL, 0.0);
+        }
+        codes.ratios.resize(panels, Ratios::default());
+        while codes.len < rows.len() {
+            let count = (rows.len() - codes.len).min(BLOCK);
+            self.encode_block(rows, count, &mut codes, scratch)?;
+        }
+        Some(codes)
+    }
+
+    fn encode_block(
+        &self,
+        rows: &Rows,
+        count: usize,
+        codes: &mut Codes,
+        scratch: &mut Scratch,
+    ) -> Option<()> {
+        let dim = self.mean.len();
+        let first = codes.len;
+        let mut squares = [0.0; BLOCK];
+        scratch.centred.resize(count * dim, 0.0);
+        for (i, square) in squares[..count].iter_mut().enumerate() {
+            let out = &mut scratch.centred[i * dim..(i + 1) * dim];
+            *square = self.centre_row(rows, first + i, &mut scratch.row, out)?;
+        }
+        let floats = match &self.axes {
+            None => &scratch.centred,
+            Some(axes) => {
+                scratch.projected.resize(count * self.width, 0.0);
+                matmul::products(&mut scratch.projected, &scratch.centred, axes, dim);
+                &scratch.projected
+            }
+        };
+        scratch.codes.clear();
+        scratch.codes.resize(self.steps() * STEP, 0);
+        for (i, (floats, &square)) in floats.chunks_exact(self.width).zip(&squares).enumerate() {
+            let norm = self.reach(square.sqrt());
+            let floats = self.with_rest(floats, square, &mut scratch.swept);
+            let (factor, lost) = quantize(floats, norm, 127, &mut scratch.codes);
+            let row = first + i;
+            codes.put(row, &scratch.codes);
+            codes.factors[row] = factor;
+            if let Some(bias) = codes.biases.get_mut(row) {
+                *bias = self.bias(square);
+            }
+            let ratio = |norm: f64| (norm / f64::from(factor) * (1.0 + 1e-6)) as f32;
+            let most = &mut codes.ratios[row / PANEL];
+            most.rounding = most.rounding.max(ratio(lost));
+            most.norm = most.norm.max(ratio(norm + lost));
+        }
+        codes.len += count;
+        Some(())
+    }
+
+    /// The coordinates that are swept: those on the axes, and the norm of what they leave out.
+    fn with_rest<'a>(&self, floats: &'a [f32], square: f64, swept: &'a mut Vec<f32>) -> &'a [f32] {
+        if self.axes.is_none() {
+            return floats;
+        }
+        swept.clear();
+        swept.extend_from_slice(floats);
+        // Rounded up, so that four halves multiply to no less than the square.
+        let half = (self.rest(square, floats) * 0.5 * (1.0 + 1e-6)) as f32;
+        swept.extend([half; STEP]);
+        swept
+    }
+
+    /// The norm of what the axes leave out of a vector, from above.
+    fn rest(&self, square: f64, projected: &[f32]) -> f64 {
+        let inside = float::square_norm(projected);
+        (square - inside + (self.axes_slack + 1e-6) * square).max(0.0).sqrt()
+    }
+
+    /// Row `row` centred into `out`; its squared norm, or `None` if it is beyond codes.
+    fn centre_row(
+        &self,
+        rows: &Rows,
+        row: usize,
+        wide: &mut Vec<f64>,
+        out: &mut [f32],
+    ) -> Option<f64> {
+        wide.resize(self.mean.len(), 0.0);
+        rows.read(row, wide);
+        let factor = self.factor(wide)?;
+        let square = float::centre(wide, factor, &self.mean, self.unit, out);
+        // Far outside the sample's range float32 would overflow; so would NaN poison a panel.
+        (square <= 1e30).then_some(square)
+    }
+
+    /// `rows[start..start + count]` as floats, for the fallback.
+    ///
+    /// `None` if some row is beyond float32.
+    pub(crate) fn floats(
+        &self,
+        rows: &Rows,
+        start: usize,
+        count: usize,
+        wide: &mut Vec<f64>,
+        out: &mut RowFloats,
+    ) -> Option<()> {
+        let dim = self.mean.len();
+        out.floats.resize(count * dim, 0.0);
+        out.norms.resize(count, 0.0);
+        out.biases.resize(count, 0.0);
+        for (i, floats) in out.floats.chunks_exact_mut(dim).enumerate() {
+            let square = self.centre_row(rows, start + i, wide, floats)?;
+            out.norms[i] = (self.reach(square.sqrt()) * (1.0 + 1e-6)) as f32;
+            out.biases[i] = self.bias(square);
+        }
+        Some(())
+    }
+
+    /// `−‖z‖²/2` from above, where the metric has it.
+    fn bias(&self, square: f64) -> f32 {
+        if self.metric.is_euclidean() { (-0.5 * square * (1.0 - 2e-6)) as f32 } else { 0.0 }
+    }
+
+    /// A query as floats, for the fallback; `None` if it is beyond float32.
+    pub(crate) fn query_floats(&self, query: &[f64]) -> Option<QueryFloats> {
+        let dim = self.mean.len();
+        let mut floats = vec![0.0; dim];
+        let zeros;
+        let square = float::dot(query, query);
+        let (factor, mean, unit) = match self.metric {
+            Metric::Euclidean | Metric::SqEuclidean => (1.0, &self.mean, self.unit),
+            _ => {
+                // Products only need the direction; a power of two of the length would do as
+                // well, but the cosine's factor is at hand.
+                if square != 0.0 && square < SMALLEST_SQUARE {
+                    return None;
+                }
+                zeros = vec![0.0; dim];
+                (if square == 0.0 { 0.0 } else { 1.0 / square.sqrt() }, &zeros, 1.0)
+            }
+        };
+        let norm_square = float::centre(query, factor, mean, unit, &mut floats);
+        if !(norm_square <= 1e30) {
+            return None;
+        }
+        let scores = match self.metric {
+            Metric::Euclidean | Metric::SqEuclidean => {
+                let exact: f64 =
+                    query.iter().zip(&self.mean).map(|(q, m)| ((q - m) * self.unit).powi(2)).sum();
+                Scores {
+                    squared: self.metric == Metric::Euclidean,
+                    base: 0.5 * exact,
+                    gain: 0.5 * self.unit * self.unit,
+                    slack: (dim as f64 + 16.0) * 4e-16,
+                }
+            }
+            metric => {
+                let constant = float::dot(query, &self.mean) * factor;
+                let one = if metric == Metric::Cosine { 1.0 } else { 0.0 };
+                Scores {
+                    squared: false,
+                    // With a zero query every row is at distance 1, or 0, and at score 0.
+                    base: self.unit * (one - constant),
+                    gain: self.unit * if one > 0.0 { 1.0 } else { factor },
+                    slack: 1e-14,
+                }
+            }
+        };
+        Some(QueryFloats { floats, margin: self.float_slack * self.reach_of_query(norm_square), scores })
+    }
+
+    fn reach_of_query(&self, norm_square: f64) -> f64 {
+        norm_square.sqrt() * (1.0 + 1e-6) + 1e-35
+    }
+
+    /// The codes of a query, at most `limit` in magnitude.
+    pub(crate) fn query_code(&self, query: &QueryFloats, limit: i8) -> QueryCode {
+        let dim = self.mean.len();
+        let square = float::square_norm(&query.floats);
+        let norm = self.reach_of_query(square);
+        let mut projected = Vec::new();
+        let floats = match &self.axes {
+            None => &query.floats,
+            Some(axes) => {
+                projected.resize(self.width, 0.0);
+                matmul::products(&mut projected, &query.floats, axes, dim);
+                &projected
+            }
+        };
+        let mut swept = Vec::new();
+        let floats = self.with_rest(floats, square, &mut swept);
+        let mut codes = vec![0; self.steps() * STEP];
+        let (scale, lost) = quantize(floats, norm, limit, &mut codes);
+        let margin = |norm: f64| (norm / f64::from(scale) * (1.0 + 1e-6)) as f32;
+        QueryCode {
+            sum: codes.iter().map(|&code| i32::from(code)).sum(),
+            codes,
+            scale,
+            margin: Ratios {
+                rounding: margin(norm * (1.0 + 2.0 * self.axes_slack)),
+                norm: margin(lost + self.slack * norm),
+            },
+        }
+    }
+}
+
+/// Codes of a vector; their step, and the norm of what rounding lost, from above.
+fn quantize(floats: &[f32], norm: f64, limit: i8, codes: &mut [i8]) -> (f32, f64) {
+    // The floor keeps every ratio below 2¹² where the axes miss a vector entirely.
+    let step = (float::max_abs_f32(floats) / f32::from(limit)).max(norm as f32 / 4096.0);
+    let lost = float::quantize(floats, step, limit, &mut codes[..floats.len()]);
+    (step, lost.sqrt() * (1.0 + 1e-4))
+}
+
+impl Codes {
+    /// Scatters the codes of one row into its panel.
+    fn put(&mut self, row: usize, codes: &[i8]) {
+        let panel = &mut self.codes[row / PANEL * self.steps..][..self.steps];
+        for (step, word) in panel.iter_mut().zip(codes.as_chunks::<STEP>().0) {
+            step.0.as_chunks_mut::<STEP>().0[row % PANEL] = word.map(|code| (code as u8) ^ 128);
+        }
+    }
+
+    /// The number of panels.
+    pub(crate) fn panels(&self) -> usize {
+        self.ratios.len()
+    }
+
+    pub(crate) fn nbytes(&self) -> usize {
+        self.codes.capacity() * size_of::<Step>()
+            + 4 * (self.factors.capacity() + self.biases.capacity())
+            + size_of::<Ratios>() * self.ratios.capacity()
+    }
+
+    pub(crate) fn panel(&self, panel: usize) -> Panel<'_> {
+        Panel {
+            codes: &self.codes[panel * self.steps..(panel + 1) * self.steps],
+            factors: &self.factors.as_chunks::<PANEL>().0[panel],
+            biases: self.biases.as_chunks::<PANEL>().0.get(panel),
+        }
+    }
+
+    pub(crate) fn ratios(&self, panel: usize) -> Ratios {
+        self.ratios[panel]
+    }
+}

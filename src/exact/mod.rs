@@ -1,0 +1,217 @@
+//! Exact search: sweep, keep what the certificate cannot rule out, judge that in float64.
+//!
+//! Three ways lead to the same answers, each wider than the one before:
+//!
+//! 1. **Codes** (`sweep.rs`): 8-bit products over every row, a bound for each.
+//! 2. **Floats** (`sweep.rs`): where codes rule out too little, float32 products, a finer bound.
+//! 3. **Judge** (`judge.rs`): float64 on every allowed row; for few rows, and for metrics and
+//!    numbers that have no codes.
+//!
+//! Many queries are cut into blocks, one thread a block; few queries cut the rows instead, and
+//! the parts' answers are merged. Neither changes a bit of the result.
+
+mod judge;
+mod sweep;
+
+use std::sync::Arc;
+
+use crate::codes::{Codes, Encoder};
+use crate::error::Result;
+use crate::kernels::Isa;
+use crate::kernels::int8::TILE;
+use crate::metric::Metric;
+use crate::rows::Rows;
+use crate::selection::Selection;
+use crate::threads::{Monitor, Worker, run};
+use crate::top_k::{Neighbor, TopK};
+
+/// Rows of a chunk: the unit of storage, of edits, and of looking whether to stop.
+pub(crate) const CHUNK: usize = 1024;
+/// Queries of a block: their codes stay in a core's second-level cache.
+const BLOCK: usize = 8 * TILE;
+/// Multiply-adds that are worth waking another thread for.
+const WORTH_A_THREAD: u64 = 1 << 22;
+
+/// Consecutive rows and their codes.
+#[derive(Debug, Clone)]
+pub(crate) struct Chunk {
+    pub(crate) rows: Rows,
+    /// None where the encoder has none, or some row is beyond codes.
+    pub(crate) codes: Option<Arc<Codes>>,
+}
+
+/// Everything a search looks at.
+#[derive(Clone, Copy)]
+pub(crate) struct Corpus<'a> {
+    pub(crate) metric: Metric,
+    pub(crate) dim: usize,
+    /// All full but the last.
+    pub(crate) chunks: &'a [Arc<Chunk>],
+    pub(crate) encoder: Option<&'a Encoder>,
+    /// The rows that may answer; all if none.
+    pub(crate) allowed: Option<&'a Selection>,
+    pub(crate) isa: Isa,
+}
+
+/// What is asked for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Goal {
+    /// The k nearest rows.
+    Nearest(usize),
+    /// Every row at most this far away.
+    Within(f64),
+}
+
+impl Corpus<'_> {
+    fn rows(&self) -> usize {
+        self.chunks.last().map_or(0, |last| (self.chunks.len() - 1) * CHUNK + last.rows.len())
+    }
+
+    /// The number of rows that may answer.
+    pub(crate) fn candidates(&self) -> usize {
+        self.allowed.map_or_else(|| self.rows(), Selection::len)
+    }
+}
+
+/// The answer of one query while it is found: exact distances only.
+#[derive(Debug)]
+enum Answer {
+    Nearest(TopK<Neighbor>),
+    Within(f64, Vec<Neighbor>),
+}
+
+impl Answer {
+    fn new(goal: Goal) -> Self {
+        match goal {
+            Goal::Nearest(k) => Self::Nearest(TopK::new(k)),
+            Goal::Within(radius) => Self::Within(radius, Vec::new()),
+        }
+    }
+
+    fn push(&mut self, neighbor: Neighbor) -> bool {
+        match self {
+            Self::Nearest(top) => top.push(neighbor),
+            Self::Within(radius, all) => {
+                if neighbor.distance <= *radius {
+                    all.push(neighbor);
+                }
+                false
+            }
+        }
+    }
+
+    /// No row farther than this can still answer.
+    fn reach(&self) -> f64 {
+        match self {
+            Self::Nearest(top) => top.worst().map_or(f64::INFINITY, |worst| worst.distance),
+            Self::Within(radius, _) => *radius,
+        }
+    }
+
+    fn merge(&mut self, other: &Self) {
+        match other {
+            Self::Nearest(top) => top.iter().for_each(|neighbor| {
+                self.push(neighbor);
+            }),
+            Self::Within(_, all) => all.iter().for_each(|&neighbor| {
+                self.push(neighbor);
+            }),
+        }
+    }
+
+    fn into_sorted(self) -> Vec<Neighbor> {
+        match self {
+            Self::Nearest(top) => top.into_sorted(),
+            Self::Within(_, mut all) => {
+                all.sort_unstable();
+                all
+            }
+        }
+    }
+}
+
+/// Finds the neighbours of every query, each list nearest first; equal distances by row.
+///
+/// # Errors
+///
+/// `BadNumber` if a query is not finite, `Interrupted` if the monitor said so.
+pub(crate) fn search(
+    corpus: Corpus<'_>,
+    queries: &Rows,
+    goal: Goal,
+    threads: usize,
+    monitor: &mut dyn Monitor,
+) -> Result<Vec<Vec<Neighbor>>> {
+    queries.check("queries")?;
+    let n = queries.len();
+    let goal = match goal {
+        Goal::Nearest(k) => Goal::Nearest(k.min(corpus.candidates())),
+        within @ Goal::Within(_) => within,
+    };
+    if n == 0 || corpus.candidates() == 0 {
+        return Ok(vec![Vec::new(); n]);
+    }
+    let width = corpus.encoder.map_or(corpus.dim, Encoder::swept);
+    let total = (n * width) as u64 * corpus.rows() as u64;
+    let threads = threads.min((total / WORTH_A_THREAD) as usize).max(1);
+    // Blocks are of equal size, whole tiles where there are enough queries for that.
+    let parts = n.div_ceil(BLOCK).max(threads);
+    let block = n.div_ceil(parts).next_multiple_of(TILE).min(n.div_ceil(n.div_ceil(BLOCK)).max(TILE));
+    let blocks = n.div_ceil(block);
+    if blocks >= threads {
+        let answers = run(threads, blocks, total, monitor, |task, worker| {
+            let block = queries.slice(task * block, block.min(n - task * block));
+            let answers = answer(corpus, &block, goal, 0..corpus.chunks.len(), worker);
+            answers.into_iter().map(Answer::into_sorted).collect::<Vec<_>>()
+        })?;
+        return Ok(answers.into_iter().flatten().collect());
+    }
+    // Fewer blocks than threads: cut the rows as well.
+    let parts = (threads * 2).div_ceil(blocks).min(corpus.chunks.len());
+    let cut = |part: usize| part * corpus.chunks.len() / parts;
+    let answers = run(threads, blocks * parts, total, monitor, |task, worker| {
+        let (task, part) = (task / parts, task % parts);
+        let block = queries.slice(task * block, block.min(n - task * block));
+        answer(corpus, &block, goal, cut(part)..cut(part + 1), worker)
+    })?;
+    let mut found = Vec::with_capacity(n);
+    let mut answers = answers.into_iter();
+    while let Some(mut block) = answers.next() {
+        for part in answers.by_ref().take(parts - 1) {
+            block.iter_mut().zip(&part).for_each(|(whole, part)| whole.merge(part));
+        }
+        found.extend(block.into_iter().map(Answer::into_sorted));
+    }
+    Ok(found)
+}
+
+/// Answers one block of queries from some chunks, by the narrowest of the three ways that serves.
+fn answer(
+    corpus: Corpus<'_>,
+    queries: &Rows,
+    goal: Goal,
+    chunks: std::ops::Range<usize>,
+    worker: &Worker<'_>,
+) -> Vec<Answer> {
+    let dim = corpus.dim;
+    let mut wide = vec![0.0; queries.len() * dim];
+    for (i, query) in wide.chunks_exact_mut(dim).enumerate() {
+        queries.read(i, query);
+    }
+    let wide: Vec<&[f64]> = wide.chunks_exact(dim).collect();
+    // A verdict costs as much as the sweep of some dozens of rows.
+    let few = match goal {
+        Goal::Nearest(k) => corpus.candidates() < (4 * k).max(corpus.rows() / 32).max(128),
+        Goal::Within(_) => corpus.candidates() < (corpus.rows() / 32).max(128),
+    };
+    match corpus.encoder {
+        Some(encoder) if !few => {
+            sweep::answer(corpus, encoder, &wide, goal, chunks, worker)
+        }
+        _ => {
+            let mut answers: Vec<Answer> = wide.iter().map(|_| Answer::new(goal)).collect();
+            judge::all(corpus, &wide, &mut answers, chunks, worker);
+            answers
+        }
+    }
+}

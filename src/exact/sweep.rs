@@ -1,0 +1,397 @@
+//! The sweep: a bound for every row, a verdict for the few that it cannot rule out.
+//!
+//! A row whose optimistic score reaches its query's *cut* waits in a short list. Whenever that
+//! is full it is settled: rows whose estimate (bound less margin) reaches the cut are judged,
+//! which raises the cut, and those that the new cut rules out are dropped. The cut is always the
+//! score of a judged distance, so the width of the bound is paid once, not twice.
+//!
+//! One panel in sixteen is swept first, evenly over all rows. That gives a good cut early even
+//! where rows are sorted so that each is nearer than the last.
+
+use std::ops::Range;
+
+use super::{Answer, CHUNK, Corpus, Goal, judge};
+use crate::codes::{Encoder, QueryFloats, RowFloats, Scores};
+use crate::kernels::float::{self, Judge};
+use crate::kernels::int8::{self, PANEL, Panel, Passed, STEP, TILE, Tile};
+use crate::kernels::matmul;
+use crate::threads::Worker;
+use crate::top_k::Neighbor;
+
+/// Every so many panels is swept in the first pass.
+const STRIDE: usize = 16;
+/// Candidates that wait before they are settled, at least.
+const WAITING: usize = 96;
+/// The bound of a candidate that has its verdict.
+const JUDGED: f32 = f32::NEG_INFINITY;
+/// Rows of a block of float products.
+const FLOAT_ROWS: usize = 256;
+
+/// A row that its bound does not rule out.
+#[derive(Debug, Clone, Copy)]
+struct Candidate {
+    optimistic: f32,
+    estimate: f32,
+    row: u32,
+}
+
+/// One query on its way through the rows.
+struct Query<'a> {
+    judge: Judge<'a>,
+    scores: Scores,
+    answer: Answer,
+    /// Rows below this score cannot answer.
+    cut: f64,
+    waiting: Vec<Candidate>,
+    /// How many wait before they are settled.
+    room: usize,
+    /// Too many rows pass: the codes do not prune here.
+    failed: bool,
+}
+
+impl<'a> Query<'a> {
+    fn new(corpus: Corpus<'_>, query: &'a [f64], scores: Scores, goal: Goal) -> Self {
+        let answer = Answer::new(goal);
+        let room = match goal {
+            Goal::Nearest(k) => WAITING.max(2 * k),
+            Goal::Within(_) => WAITING,
+        };
+        Self {
+            judge: Judge::new(corpus.metric, query),
+            cut: scores.at_least(answer.reach()),
+            scores,
+            answer,
+            waiting: Vec::with_capacity(room),
+            room,
+            failed: false,
+        }
+    }
+
+    /// The cut as a float that no score above the cut is below, after `divisor`.
+    fn threshold(&self, divisor: f32) -> f32 {
+        if self.failed {
+            return f32::INFINITY;
+        }
+        // 2e-7 > 3 · 2⁻²⁴ for the rounding to float32, of the quotient and of the kernel's own
+        // last step; 1e-37 where that would be a subnormal.
+        let cut = self.cut - self.cut.abs() * 4e-7 - 1e-37;
+        (cut / f64::from(divisor)) as f32
+    }
+
+    fn verdict(&mut self, corpus: Corpus<'_>, row: u32, wide: &mut [f64]) {
+        let (chunk, i) = (row as usize / CHUNK, row as usize % CHUNK);
+        corpus.chunks[chunk].rows.read(i, wide);
+        let distance = self.judge.distance(wide);
+        if self.answer.push(Neighbor { distance, row }) {
+            self.cut = self.scores.at_least(self.answer.reach());
+        }
+    }
+
+    /// Judges the waiting rows that look good, or all that may answer if `last`.
+    fn settle(&mut self, corpus: Corpus<'_>, wide: &mut [f64], last: bool) {
+        let mut waiting = std::mem::take(&mut self.waiting);
+        let everything = last || matches!(self.answer, Answer::Within(..));
+        // Best first, so that the cut rises at once; only the best need an order.
+        let good = if everything || self.cut == f64::NEG_INFINITY {
+            waiting.len()
+        } else {
+            let mut good = 0;
+            for i in 0..waiting.len() {
+                if f64::from(waiting[i].estimate) >= self.cut {
+                    waiting.swap(i, good);
+                    good += 1;
+                }
+            }
+            good
+        };
+        waiting[..good].sort_unstable_by(|a, b| b.estimate.total_cmp(&a.estimate));
+        let prefetch = |candidate: Option<&Candidate>| {
+            if let Some(candidate) = candidate {
+                let row = candidate.row as usize;
+                corpus.chunks[row / CHUNK].rows.prefetch(row % CHUNK);
+            }
+        };
+        prefetch(waiting.first());
+        prefetch(waiting[..good].get(1));
+        for i in 0..good {
+            let candidate = waiting[i];
+            let hope = if everything { candidate.optimistic } else { candidate.estimate };
+            if f64::from(hope) >= self.cut {
+                prefetch(waiting[..good].get(i + 2));
+                self.verdict(corpus, candidate.row, wide);
+                waiting[i].optimistic = JUDGED;
+            }
+        }
+        let cut = self.cut;
+        waiting.retain(|candidate| {
+            candidate.optimistic.to_bits() != JUDGED.to_bits()
+                && f64::from(candidate.optimistic) >= cut
+        });
+        self.waiting = waiting;
+        self.room = self.room.max(2 * self.waiting.len());
+    }
+
+    /// Adds a candidate; settles when there are too many.
+    fn push(&mut self, corpus: Corpus<'_>, candidate: Candidate, limit: usize, wide: &mut [f64]) {
+        self.waiting.push(candidate);
+        if self.waiting.len() >= self.room {
+            self.settle(corpus, wide, false);
+            self.failed |= self.waiting.len() > limit;
+        }
+    }
+}
+
+/// Answers a block of queries from some chunks.
+pub(super) fn answer(
+    corpus: Corpus<'_>,
+    encoder: &Encoder,
+    queries: &[&[f64]],
+    goal: Goal,
+    chunks: Range<usize>,
+    worker: &Worker<'_>,
+) -> Vec<Answer> {
+    let floats: Vec<Option<QueryFloats>> =
+        queries.iter().map(|query| encoder.query_floats(query)).collect();
+    let mut answers: Vec<Option<Answer>> = queries.iter().map(|_| None).collect();
+    let collect = |numbers: &[usize]| -> Vec<(Query<'_>, &QueryFloats)> {
+        numbers
+            .iter()
+            .filter_map(|&i| {
+                let floats = floats[i].as_ref()?;
+                Some((Query::new(corpus, queries[i], floats.scores, goal), floats))
+            })
+            .collect()
+    };
+    // Queries beyond float32 are judged; the others try codes, then floats.
+    let mut numbers: Vec<usize> = (0..queries.len()).filter(|&i| floats[i].is_some()).collect();
+    for way in [by_codes, by_floats] {
+        let mut block = collect(&numbers);
+        way(corpus, encoder, &mut block, chunks.clone(), worker);
+        let done = numbers.iter().zip(block);
+        numbers = done.filter_map(|(&i, (query, _))| {
+            if query.failed {
+                return Some(i);
+            }
+            answers[i] = Some(query.answer);
+            None
+        }).collect();
+        if numbers.is_empty() {
+            break;
+        }
+    }
+    queries
+        .iter()
+        .zip(answers)
+        .map(|(query, answer)| {
+            answer.unwrap_or_else(|| {
+                let mut answer = [Answer::new(goal)];
+                judge::all(corpus, &[query], &mut answer, chunks.clone(), worker);
+                let [answer] = answer;
+                answer
+            })
+        })
+        .collect()
+}
+
+/// The bits of the allowed rows of a panel.
+fn allowed(corpus: Corpus<'_>, chunk: usize, panel: usize) -> u32 {
+    let left = corpus.chunks[chunk].rows.len() - panel * PANEL;
+    let there = if left >= PANEL { u32::MAX } else { (1 << left) - 1 };
+    let row = chunk * CHUNK + panel * PANEL;
+    there & corpus.allowed.map_or(u32::MAX, |allowed| allowed.bits32(row))
+}
+
+/// Sweeps codes. A query that too many rows pass is marked failed.
+fn by_codes(
+    corpus: Corpus<'_>,
+    encoder: &Encoder,
+    block: &mut [(Query<'_>, &QueryFloats)],
+    chunks: Range<usize>,
+    worker: &Worker<'_>,
+) {
+    if block.is_empty() {
+        return;
+    }
+    let rows: usize = corpus.chunks[chunks.clone()].iter().map(|chunk| chunk.rows.len()).sum();
+    // Above this share of rows, float products for all cost less than verdicts for these.
+    let limit = 1024.max(rows / 20);
+    let biased = corpus.metric.is_euclidean();
+    let rest = encoder.has_rest();
+    // Tiles of equal size.
+    let tiles = block.len().div_ceil(TILE);
+    let per_tile = block.len().div_ceil(tiles);
+    let limit_of_codes = int8::query_limit(corpus.isa);
+    let mut coded: Vec<(Tile, [[f32; TILE]; 2])> = Vec::with_capacity(tiles);
+    for queries in block.chunks(per_tile) {
+        let len = queries.len();
+        let mut tile = Tile { len, ..Tile::default() };
+        let mut margins = [[0.0; TILE]; 2];
+        for (q, (_, floats)) in queries.iter().enumerate() {
+            let code = encoder.query_code(floats, limit_of_codes);
+            tile.words.resize(code.codes.len() / STEP * len, 0);
+            for (s, word) in code.codes.as_chunks::<STEP>().0.iter().enumerate() {
+                tile.words[s * len + q] = i32::from_le_bytes(word.map(|code| code as u8));
+            }
+            tile.scale[q] = code.scale;
+            tile.offset[q] = 128 * code.sum;
+            margins[0][q] = code.margin.rounding;
+            margins[1][q] = code.margin.norm;
+        }
+        coded.push((tile, margins));
+    }
+    // Without biases thresholds are divided by the scale, which saves a product for each sum.
+    for ((tile, _), queries) in coded.iter_mut().zip(block.chunks(per_tile)) {
+        for (q, (query, _)) in queries.iter().enumerate() {
+            tile.threshold[q] = query.threshold(if biased { 1.0 } else { tile.scale[q] });
+        }
+    }
+    let mut passed = Passed::new();
+    let mut wide = vec![0.0; corpus.dim];
+    let operations = (block.len() * PANEL * encoder.swept()) as u64;
+    let strides = if rows > STRIDE * STRIDE * PANEL { STRIDE } else { 1 };
+    for pass in 0..2 {
+        if pass == 1 && strides == 1 {
+            break;
+        }
+        for c in chunks.clone() {
+            let chunk = &corpus.chunks[c];
+            let Some(codes) = &chunk.codes else {
+                // Rows beyond codes: every one of them is a candidate.
+                if pass == 0 {
+                    for p in 0..chunk.rows.len().div_ceil(PANEL) {
+                        let mut rest = allowed(corpus, c, p);
+                        while rest != 0 {
+                            let row = (c * CHUNK + p * PANEL) as u32 + rest.trailing_zeros();
+                            rest &= rest - 1;
+                            block.iter_mut().for_each(|(query, _)| {
+                                query.verdict(corpus, row, &mut wide);
+                            });
+                        }
+                        if !worker.advance(operations) {
+                            return;
+                        }
+                    }
+                }
+                continue;
+            };
+            for p in (0..codes.panels()).filter(|p| (p % strides == 0) == (pass == 0)) {
+                let allowed = allowed(corpus, c, p);
+                if allowed == 0 {
+                    continue;
+                }
+                let panel = codes.panel(p);
+                let ratios = codes.ratios(p);
+                for ((tile, margins), queries) in coded.iter_mut().zip(block.chunks_mut(per_tile)) {
+                    for q in 0..TILE {
+                        let margin = margins[0][q] * ratios.rounding + margins[1][q] * ratios.norm;
+                        // Rounded up; 1e-5 covers the arithmetic of this line.
+                        tile.margin[q] = (margin * (1.0 + 1e-5)) as i32 + 1;
+                    }
+                    let mut hits = int8::sweep(corpus.isa, panel, tile, &mut passed);
+                    while hits != 0 {
+                        let q = hits.trailing_zeros() as usize;
+                        hits &= hits - 1;
+                        let query = &mut queries[q].0;
+                        let mut mask = passed.masks[q] & allowed;
+                        while mask != 0 {
+                            let r = mask.trailing_zeros() as usize;
+                            mask &= mask - 1;
+                            let step = panel.factors[r] * tile.scale[q];
+                            let sum = passed.sums[q][r];
+                            let bias = panel.biases.map_or(0.0, |biases| biases[r]);
+                            let score = |sum: i32| sum as f32 * step + bias;
+                            let optimistic = score(sum);
+                            let optimistic = optimistic + optimistic.abs() * 1e-6 + 1e-37;
+                            let row = (c * CHUNK + p * PANEL + r) as u32;
+                            let rest = if rest { last_step(panel, tile, r, q) } else { 0 };
+                            let estimate = score(sum - tile.margin[q] - rest);
+                            let candidate = Candidate { optimistic, estimate, row };
+                            query.push(corpus, candidate, limit, &mut wide);
+                        }
+                        tile.threshold[q] =
+                            query.threshold(if biased { 1.0 } else { tile.scale[q] });
+                    }
+                }
+                if !worker.advance(operations) {
+                    return;
+                }
+            }
+        }
+    }
+    for (query, _) in block.iter_mut().filter(|(query, _)| !query.failed) {
+        query.settle(corpus, &mut wide, true);
+    }
+}
+
+/// What the last step, which holds the rests, adds to a sum: a bound, and most often far too much.
+fn last_step(panel: Panel<'_>, tile: &Tile, row: usize, query: usize) -> i32 {
+    let Some(step) = panel.codes.last() else { return 0 };
+    let word = tile.words[tile.words.len() - tile.len + query].to_le_bytes();
+    let codes = step.0.as_chunks::<STEP>().0[row];
+    codes.iter().zip(word).map(|(&code, word)| (i32::from(code) - 128) * i32::from(word as i8)).sum()
+}
+
+/// Sweeps float32 products of whole rows.
+fn by_floats(
+    corpus: Corpus<'_>,
+    encoder: &Encoder,
+    block: &mut [(Query<'_>, &QueryFloats)],
+    chunks: Range<usize>,
+    worker: &Worker<'_>,
+) {
+    let dim = corpus.dim;
+    let lhs: Vec<f32> = block.iter().flat_map(|(_, floats)| floats.floats.clone()).collect();
+    let mut products = vec![0.0; block.len() * FLOAT_ROWS];
+    let mut rows_as_floats = RowFloats::default();
+    let mut masks = [0u32; FLOAT_ROWS / PANEL];
+    let mut wide = vec![0.0; dim];
+    let operations = (block.len() * FLOAT_ROWS * dim) as u64;
+    for c in chunks {
+        let rows = &corpus.chunks[c].rows;
+        for first in (0..rows.len()).step_by(FLOAT_ROWS) {
+            let count = FLOAT_ROWS.min(rows.len() - first);
+            if !worker.advance(operations) {
+                return;
+            }
+            let row = |i: usize| (c * CHUNK + first + i) as u32;
+            if encoder.floats(rows, first, count, &mut wide, &mut rows_as_floats).is_none() {
+                for row in (0..count).map(row) {
+                    if corpus.allowed.is_none_or(|allowed| allowed.contains(row as usize)) {
+                        block.iter_mut().for_each(|(query, _)| {
+                            query.verdict(corpus, row, &mut wide);
+                        });
+                    }
+                }
+                continue;
+            }
+            let RowFloats { floats, norms, biases } = &rows_as_floats;
+            let products = &mut products[..block.len() * count];
+            matmul::products(products, &lhs, floats, dim);
+            for ((query, floats), products) in block.iter_mut().zip(products.chunks_exact(count)) {
+                let margin = floats.margin as f32 * (1.0 + 1e-6);
+                let threshold = query.threshold(1.0);
+                if !float::passes(products, margin, norms, biases, threshold, &mut masks) {
+                    continue;
+                }
+                for (group, &mask) in masks.iter().enumerate() {
+                    if mask == 0 {
+                        continue;
+                    }
+                    let mut mask = mask & allowed(corpus, c, first / PANEL + group);
+                    while mask != 0 {
+                        let i = group * PANEL + mask.trailing_zeros() as usize;
+                        mask &= mask - 1;
+                        let estimate = products[i] + biases[i];
+                        let optimistic = estimate + margin * norms[i];
+                        let optimistic = optimistic + optimistic.abs() * 1e-6 + 1e-37;
+                        let candidate = Candidate { optimistic, estimate, row: row(i) };
+                        query.push(corpus, candidate, usize::MAX, &mut wide);
+                    }
+                }
+            }
+        }
+    }
+    for (query, _) in block.iter_mut() {
+        query.settle(corpus, &mut wide, true);
+    }
+}

@@ -1,0 +1,673 @@
+//! The index: rows, their codes and their ids together, and every edit of them.
+//!
+//! What a search sees is an immutable [`State`] behind an `Arc`. An edit builds the next state
+//! beside it, sharing all chunks it does not touch, and publishes it in one step: a search sees
+//! the old rows or the new ones, never half, and an edit that fails or is interrupted has changed
+//! nothing. Locks are held for the time it takes to copy a pointer, so a fork cannot inherit one
+//! that stays shut.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use crate::codes::{Codes, Encoder, Scratch};
+use crate::error::{Error, Result};
+use crate::exact::{self, CHUNK, Chunk, Corpus, Goal};
+use crate::kernels::Isa;
+use crate::metric::Metric;
+use crate::rows::{DType, Rows};
+use crate::selection::Selection;
+use crate::threads::{Monitor, default_threads, run};
+use crate::top_k::Neighbor;
+
+/// Chunks that one thread encodes before it takes more.
+const ENCODE_CHUNKS: usize = 8;
+/// The mean and the axes are learned again when the rows have grown by this factor.
+const RELEARN: usize = 4;
+
+/// Nearest neighbours of vectors of one width, under one metric.
+#[derive(Debug)]
+pub struct Index {
+    metric: Metric,
+    dim: usize,
+    isa: Isa,
+    /// Held while an edit prepares the next state; never while a search runs.
+    editing: Mutex<()>,
+    published: RwLock<Published>,
+}
+
+#[derive(Debug)]
+struct Published {
+    state: Arc<State>,
+    /// Where each id is; kept only while ids do not ascend, otherwise found by bisection.
+    places: Option<HashMap<i64, u32>>,
+}
+
+/// Everything a search sees.
+#[derive(Debug, Clone)]
+struct State {
+    dtype: Option<DType>,
+    chunks: Vec<Arc<Chunk>>,
+    /// The ids of each chunk's rows.
+    ids: Vec<Arc<Vec<i64>>>,
+    ascending: bool,
+    /// The rows that are not removed; all if none.
+    live: Option<Arc<Selection>>,
+    encoder: Option<Arc<Encoder>>,
+    /// Rows when the encoder learned.
+    learned: usize,
+    next_id: i64,
+}
+
+/// Which rows may answer.
+#[derive(Debug, Clone, Copy)]
+pub enum Filter<'a> {
+    /// One flag for each row, in the order of [`Index::ids`].
+    Mask(&'a [bool]),
+    /// The ids of the rows.
+    Ids(&'a [i64]),
+}
+
+/// Which rows answer a query, how many threads look for them, and who hears of it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Options<'a> {
+    /// All rows if none.
+    pub filter: Option<Filter<'a>>,
+    /// All processors if none.
+    pub threads: Option<usize>,
+}
+
+/// The answers to some queries, nearest first; query `i` has `offsets[i]..offsets[i + 1]`.
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct Hits {
+    /// Where each query's answers begin; one more than there are queries.
+    pub offsets: Vec<usize>,
+    /// Ids of the rows.
+    pub ids: Vec<i64>,
+    /// Their distances.
+    pub distances: Vec<f64>,
+}
+
+impl State {
+    fn rows(&self) -> usize {
+        self.chunks.last().map_or(0, |last| (self.chunks.len() - 1) * CHUNK + last.rows.len())
+    }
+
+    fn len(&self) -> usize {
+        self.live.as_ref().map_or_else(|| self.rows(), |live| live.len())
+    }
+
+    fn is_live(&self, row: usize) -> bool {
+        row < self.rows() && self.live.as_ref().is_none_or(|live| live.contains(row))
+    }
+
+    /// Rows that are not removed, ascending.
+    fn live_rows(&self) -> Vec<usize> {
+        match &self.live {
+            Some(live) => live.iter().collect(),
+            None => (0..self.rows()).collect(),
+        }
+    }
+
+    fn id(&self, row: usize) -> i64 {
+        self.ids[row / CHUNK][row % CHUNK]
+    }
+
+    /// The row of an id, by bisection where ids ascend.
+    fn row(&self, id: i64, places: Option<&HashMap<i64, u32>>) -> Option<usize> {
+        let row = if let Some(places) = places {
+            *places.get(&id)? as usize
+        } else {
+            let chunk = self.ids.partition_point(|ids| ids.last().is_some_and(|&last| last < id));
+            chunk * CHUNK + self.ids.get(chunk)?.binary_search(&id).ok()?
+        };
+        self.is_live(row).then_some(row)
+    }
+
+    fn selection(
+        &self,
+        filter: Option<Filter<'_>>,
+        places: Option<&HashMap<i64, u32>>,
+    ) -> Result<Option<Arc<Selection>>> {
+        match filter {
+            None => Ok(self.live.clone()),
+            Some(Filter::Mask(mask)) => {
+                if mask.len() != self.len() {
+                    return Err(Error::invalid(format!(
+                        "expected a boolean filter with one value for each of the {} rows, in the \
+                         order of index.ids, got {}",
+                        self.len(),
+                        mask.len()
+                    )));
+                }
+                let mut selection = Selection::none(self.rows());
+                match &self.live {
+                    None => {
+                        for (row, _) in mask.iter().enumerate().filter(|(_, keep)| **keep) {
+                            selection.insert(row);
+                        }
+                    }
+                    Some(live) => {
+                        for (row, _) in live.iter().zip(mask).filter(|(_, keep)| **keep) {
+                            selection.insert(row);
+                        }
+                    }
+                }
+                Ok(Some(Arc::new(selection)))
+            }
+            Some(Filter::Ids(ids)) => {
+                let mut selection = Selection::none(self.rows());
+                for &id in ids {
+                    let row = self.row(id, places).ok_or_else(|| unknown(id, "filter"))?;
+                    selection.insert(row);
+                }
+                Ok(Some(Arc::new(selection)))
+            }
+        }
+    }
+}
+
+fn unknown(id: i64, what: &str) -> Error {
+    Error::invalid(format!("id {id} of the {what} is not in the index"))
+}
+
+fn repeated(ids: &[i64]) -> Result<()> {
+    let mut seen = HashSet::with_capacity(ids.len());
+    match ids.iter().find(|id| !seen.insert(**id)) {
+        Some(id) => Err(Error::invalid(format!("id {id} is given twice; ids must be unique"))),
+        None => Ok(()),
+    }
+}
+
+impl Index {
+    /// An empty index for vectors of `dim` numbers.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidParameter` if `dim` is 0, or `OMENDB_ISA` names no instruction set of this
+    /// processor.
+    pub fn empty(dim: usize, metric: Metric) -> Result<Self> {
+        if dim == 0 {
+            return Err(Error::invalid("expected vectors of at least 1 dimension, got 0"));
+        }
+        let state = State {
+            dtype: None,
+            chunks: Vec::new(),
+            ids: Vec::new(),
+            ascending: true,
+            live: None,
+            encoder: None,
+            learned: 0,
+            next_id: 0,
+        };
+        Ok(Self {
+            metric,
+            dim,
+            isa: Isa::current()?,
+            editing: Mutex::new(()),
+            published: RwLock::new(Published { state: Arc::new(state), places: None }),
+        })
+    }
+
+    /// An index of `rows`, which are used where they lie.
+    ///
+    /// # Errors
+    ///
+    /// As [`Index::empty`] and [`Index::add`].
+    pub fn new(
+        rows: &Rows,
+        metric: Metric,
+        ids: Option<&[i64]>,
+        threads: Option<usize>,
+        monitor: &mut dyn Monitor,
+    ) -> Result<Self> {
+        let index = Self::empty(rows.dim(), metric)?;
+        index.add(rows, ids, threads, monitor)?;
+        Ok(index)
+    }
+
+    /// The metric.
+    pub fn metric(&self) -> Metric {
+        self.metric
+    }
+
+    /// The numbers of a vector.
+    pub fn dim(&self) -> usize {
+        self.dim
+    }
+
+    /// The number type of the rows; none while there are no rows.
+    pub fn dtype(&self) -> Option<DType> {
+        self.state().dtype
+    }
+
+    /// The number of rows.
+    pub fn len(&self) -> usize {
+        self.state().len()
+    }
+
+    /// Whether there is no row.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The ids of the rows, in the rows' order.
+    pub fn ids(&self) -> Vec<i64> {
+        let state = self.state();
+        state.live_rows().into_iter().map(|row| state.id(row)).collect()
+    }
+
+    /// Whether there is a row with this id.
+    pub fn contains(&self, id: i64) -> bool {
+        let published = self.published();
+        published.state.row(id, published.places.as_ref()).is_some()
+    }
+
+    /// The rows in their number type, one after another, as raw bytes.
+    pub fn vector_bytes(&self) -> Vec<u8> {
+        let state = self.state();
+        let mut bytes = Vec::new();
+        for row in state.live_rows() {
+            state.chunks[row / CHUNK].rows.copy_bytes(row % CHUNK, &mut bytes);
+        }
+        bytes
+    }
+
+    /// Bytes that the index holds beside the rows' own.
+    pub fn nbytes(&self) -> usize {
+        let state = self.state();
+        let codes = state.chunks.iter().filter_map(|chunk| chunk.codes.as_ref());
+        let encoder = state.encoder.as_ref().map_or(0, |encoder| encoder.nbytes());
+        codes.map(|codes| codes.nbytes()).sum::<usize>() + state.rows() * 8 + encoder
+    }
+
+    /// Dimensions that are coded: fewer than `dim` where a part of the principal axes is enough.
+    pub fn code_width(&self) -> Option<usize> {
+        self.state().encoder.as_ref().map(|encoder| encoder.width())
+    }
+
+    fn state(&self) -> Arc<State> {
+        Arc::clone(&self.published().state)
+    }
+
+    fn published(&self) -> std::sync::RwLockReadGuard<'_, Published> {
+        self.published.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn edit(&self) -> MutexGuard<'_, ()> {
+        self.editing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn check_dim(&self, what: &'static str, got: usize) -> Result<()> {
+        if got == self.dim {
+            return Ok(());
+        }
+        Err(Error::DimensionMismatch { what, expected: self.dim, got })
+    }
+
+    /// Finds the `k` rows nearest to each query, nearest first; equal distances by row.
+    ///
+    /// Each query has exactly `min(k, rows allowed)` answers.
+    ///
+    /// # Errors
+    ///
+    /// `DimensionMismatch`, `BadNumber`, `InvalidParameter` if `k` or `threads` is 0 or the filter
+    /// does not fit, `Interrupted` if the monitor said so.
+    pub fn search(
+        &self,
+        queries: &Rows,
+        k: usize,
+        options: Options<'_>,
+        monitor: &mut dyn Monitor,
+    ) -> Result<Hits> {
+        if k == 0 {
+            return Err(Error::invalid("expected k of at least 1, got 0"));
+        }
+        self.answer(queries, Goal::Nearest(k), options, monitor)
+    }
+
+    /// Finds every row at most `radius` from each query, nearest first; equal distances by row.
+    ///
+    /// # Errors
+    ///
+    /// As [`Index::search`]; `InvalidParameter` if the radius is NaN.
+    pub fn search_radius(
+        &self,
+        queries: &Rows,
+        radius: f64,
+        options: Options<'_>,
+        monitor: &mut dyn Monitor,
+    ) -> Result<Hits> {
+        if radius.is_nan() {
+            return Err(Error::invalid("expected a radius, got NaN"));
+        }
+        self.answer(queries, Goal::Within(radius), options, monitor)
+    }
+
+    fn answer(
+        &self,
+        queries: &Rows,
+        goal: Goal,
+        options: Options<'_>,
+        monitor: &mut dyn Monitor,
+    ) -> Result<Hits> {
+        self.check_dim("queries", queries.dim())?;
+        let threads = check_threads(options.threads)?;
+        let (state, selection) = {
+            let published = self.published();
+            let selection =
+                published.state.selection(options.filter, published.places.as_ref())?;
+            (Arc::clone(&published.state), selection)
+        };
+        let corpus = Corpus {
+            metric: self.metric,
+            dim: self.dim,
+            chunks: &state.chunks,
+            encoder: state.encoder.as_deref(),
+            allowed: selection.as_deref(),
+            isa: self.isa,
+        };
+        let lists = exact::search(corpus, queries, goal, threads, monitor)?;
+        let count = lists.iter().map(Vec::len).sum();
+        let mut hits = Hits {
+            offsets: Vec::with_capacity(lists.len() + 1),
+            ids: Vec::with_capacity(count),
+            distances: Vec::with_capacity(count),
+        };
+        hits.offsets.push(0);
+        for list in lists {
+            for Neighbor { distance, row } in list {
+                hits.ids.push(state.id(row as usize));
+                hits.distances.push(distance);
+            }
+            hits.offsets.push(hits.ids.len());
+        }
+        Ok(hits)
+    }
+
+    /// Adds rows after those there are, with these ids or the next free ones; gives the ids.
+    ///
+    /// The rows are used where they lie. They must be of the number type of those there are.
+    ///
+    /// # Errors
+    ///
+    /// `DimensionMismatch`, `BadNumber`, `InvalidParameter` if an id is there already or given
+    /// twice, `Interrupted` if the monitor said so.
+    pub fn add(
+        &self,
+        rows: &Rows,
+        ids: Option<&[i64]>,
+        threads: Option<usize>,
+        monitor: &mut dyn Monitor,
+    ) -> Result<Vec<i64>> {
+        self.check_dim("vectors", rows.dim())?;
+        let threads = check_threads(threads)?;
+        rows.check("vectors")?;
+        let _edit = self.edit();
+        let state = self.state();
+        if let Some(dtype) = state.dtype.filter(|&dtype| dtype != rows.dtype()) {
+            let got = rows.dtype();
+            return Err(Error::invalid(format!("expected vectors of {dtype:?}, got {got:?}")));
+        }
+        if state.rows() + rows.len() > u32::MAX as usize {
+            return Err(Error::invalid("an index holds at most 4,294,967,295 rows"));
+        }
+        let ids = self.new_ids(&state, rows.len(), ids)?;
+        if rows.is_empty() {
+            return Ok(ids);
+        }
+        let mut next = State { dtype: Some(rows.dtype()), ..(*state).clone() };
+        let first = state.rows();
+        let mut blocks = Vec::new();
+        let mut taken = 0;
+        // What is left of the last chunk is filled first, in memory of our own.
+        let partial = first % CHUNK;
+        if partial != 0 {
+            taken = rows.len().min(CHUNK - partial);
+            let last = &state.chunks[first / CHUNK].rows;
+            let mut bytes = Vec::new();
+            (0..partial).for_each(|row| last.copy_bytes(row, &mut bytes));
+            (0..taken).for_each(|row| rows.copy_bytes(row, &mut bytes));
+            blocks.push(Rows::from_bytes(bytes, self.dim, rows.dtype()));
+            let mut chunk_ids = (*next.ids[first / CHUNK]).clone();
+            chunk_ids.extend(&ids[..taken]);
+            next.ids.pop();
+            next.ids.push(Arc::new(chunk_ids));
+        }
+        for start in (taken..rows.len()).step_by(CHUNK) {
+            let len = CHUNK.min(rows.len() - start);
+            blocks.push(rows.slice(start, len));
+            next.ids.push(Arc::new(ids[start..start + len].to_vec()));
+        }
+        let total = first + rows.len();
+        let relearn = state.encoder.is_none() || total >= RELEARN * state.learned.max(CHUNK);
+        if relearn {
+            let old = state.chunks[..first / CHUNK].iter().map(|chunk| chunk.rows.clone());
+            blocks = old.chain(blocks).collect();
+            next.chunks.clear();
+            next.encoder = Encoder::learn(self.metric, self.dim, &blocks).map(Arc::new);
+            next.learned = total;
+        } else {
+            next.chunks.truncate(first / CHUNK);
+        }
+        let before = if relearn || partial == 0 { None } else { state.chunks.last() };
+        let before = before.and_then(|chunk| chunk.codes.as_deref());
+        next.chunks.extend(self.encode(
+            next.encoder.as_deref(),
+            &blocks,
+            before,
+            threads,
+            monitor,
+        )?);
+        if let Some(live) = &mut next.live {
+            Arc::make_mut(live).extend(rows.len(), first);
+        }
+        self.publish(next, first, &ids);
+        Ok(ids)
+    }
+
+    /// Chunks with codes; `before` are those of the first block's first rows.
+    fn encode(
+        &self,
+        encoder: Option<&Encoder>,
+        blocks: &[Rows],
+        before: Option<&Codes>,
+        threads: usize,
+        monitor: &mut dyn Monitor,
+    ) -> Result<Vec<Arc<Chunk>>> {
+        let Some(encoder) = encoder else {
+            let plain = |rows: &Rows| Arc::new(Chunk { rows: rows.clone(), codes: None });
+            return Ok(blocks.iter().map(plain).collect());
+        };
+        let tasks = blocks.len().div_ceil(ENCODE_CHUNKS);
+        // What it costs to encode a row, in the sweep's multiply-adds: reading, and the axes.
+        let width = if encoder.width() < self.dim { encoder.width() as u64 } else { 0 };
+        let cost = self.dim as u64 * (16 + 4 * width);
+        let total = blocks.iter().map(|rows| rows.len() as u64 * cost).sum();
+        let encoded = run(threads, tasks, total, monitor, |task, worker| {
+            let mut scratch = Scratch::default();
+            let mut chunks = Vec::with_capacity(ENCODE_CHUNKS);
+            let range = task * ENCODE_CHUNKS..blocks.len().min((task + 1) * ENCODE_CHUNKS);
+            for (i, rows) in range.clone().zip(&blocks[range]) {
+                let before = if i == 0 { before } else { None };
+                let codes = encoder.encode(rows, before, &mut scratch).map(Arc::new);
+                chunks.push(Arc::new(Chunk { rows: rows.clone(), codes }));
+                if !worker.advance(rows.len() as u64 * cost) {
+                    break;
+                }
+            }
+            chunks
+        })?;
+        Ok(encoded.into_iter().flatten().collect())
+    }
+
+    fn new_ids(&self, state: &State, len: usize, ids: Option<&[i64]>) -> Result<Vec<i64>> {
+        let Some(ids) = ids else {
+            let end = i64::try_from(len).ok().and_then(|len| state.next_id.checked_add(len));
+            let end = end.ok_or_else(|| Error::invalid("no integers are left for ids: give ids="))?;
+            return Ok((state.next_id..end).collect());
+        };
+        if ids.len() != len {
+            let got = ids.len();
+            return Err(Error::invalid(format!("expected one id for each of {len} rows, got {got}")));
+        }
+        repeated(ids)?;
+        if ids.contains(&i64::MAX) {
+            return Err(Error::invalid("the id 9223372036854775807 is reserved"));
+        }
+        let published = self.published();
+        match ids.iter().find(|&&id| state.row(id, published.places.as_ref()).is_some()) {
+            Some(id) => Err(Error::invalid(format!(
+                "id {id} is in the index already; use update() to replace its vector"
+            ))),
+            None => Ok(ids.to_vec()),
+        }
+    }
+
+    /// Publishes the next state, whose rows from `first` have these ids.
+    fn publish(&self, mut next: State, first: usize, ids: &[i64]) {
+        let last = first.checked_sub(1).map(|row| next.id(row));
+        next.ascending &= ids.is_sorted() && ids.first().is_none_or(|&id| last.is_none_or(|l| l < id));
+        next.next_id = ids.iter().fold(next.next_id, |next, &id| next.max(id + 1));
+        let mut places = None;
+        if !next.ascending && self.published().places.is_none() {
+            let rows = 0..next.rows();
+            places = Some(rows.map(|row| (next.id(row), row as u32)).collect());
+        }
+        let mut published = self.published.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(places) = places {
+            published.places = Some(places);
+        } else if let Some(places) = &mut published.places {
+            places.extend(ids.iter().zip(first as u32..).map(|(&id, row)| (id, row)));
+        }
+        published.state = Arc::new(next);
+    }
+
+    /// The rows of ids, each of which must be there, and once.
+    fn rows_of(&self, state: &State, ids: &[i64]) -> Result<Vec<usize>> {
+        repeated(ids)?;
+        let published = self.published();
+        let row = |&id: &i64| {
+            state.row(id, published.places.as_ref()).ok_or_else(|| unknown(id, "argument"))
+        };
+        ids.iter().map(row).collect()
+    }
+
+    /// Removes the rows with these ids.
+    ///
+    /// Their space is given back when half of all rows are gone; the others are then copied.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidParameter` if an id is not there or given twice.
+    pub fn remove(&self, ids: &[i64]) -> Result<()> {
+        let _edit = self.edit();
+        let state = self.state();
+        let rows = self.rows_of(&state, ids)?;
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let mut next = (*state).clone();
+        let live = next.live.get_or_insert_with(|| Arc::new(Selection::all(state.rows())));
+        let live = Arc::make_mut(live);
+        rows.into_iter().for_each(|row| live.remove(row));
+        let left = live.len();
+        if left < state.rows() / 2 || left == 0 {
+            return self.compact(&next);
+        }
+        self.publish(next, state.rows(), &[]);
+        Ok(())
+    }
+
+    /// Copies the live rows together and starts again from them.
+    fn compact(&self, state: &State) -> Result<()> {
+        let live = state.live_rows();
+        let mut next = State { live: None, chunks: Vec::new(), ids: Vec::new(), ..state.clone() };
+        if live.is_empty() {
+            next = State { dtype: None, encoder: None, learned: 0, ascending: true, ..next };
+        }
+        let dtype = state.dtype.unwrap_or(DType::F32);
+        let mut blocks = Vec::new();
+        for rows in live.chunks(CHUNK) {
+            let mut bytes = Vec::new();
+            for row in rows {
+                state.chunks[row / CHUNK].rows.copy_bytes(row % CHUNK, &mut bytes);
+            }
+            blocks.push(Rows::from_bytes(bytes, self.dim, dtype));
+            next.ids.push(Arc::new(rows.iter().map(|&row| state.id(row)).collect()));
+        }
+        next.encoder = Encoder::learn(self.metric, self.dim, &blocks).map(Arc::new);
+        next.learned = live.len();
+        let threads = default_threads();
+        let encoder = next.encoder.clone();
+        next.chunks =
+            self.encode(encoder.as_deref(), &blocks, None, threads, &mut crate::Silent)?;
+        let places = (!next.ascending).then(|| {
+            (0..next.rows()).map(|row| (next.id(row), row as u32)).collect::<HashMap<_, _>>()
+        });
+        let mut published = self.published.write().unwrap_or_else(PoisonError::into_inner);
+        *published = Published { state: Arc::new(next), places };
+        Ok(())
+    }
+
+    /// Gives the rows with these ids new vectors; the rows keep their places.
+    ///
+    /// The caller's memory is not written to: chunks that change are copied first.
+    ///
+    /// # Errors
+    ///
+    /// As [`Index::add`]; `InvalidParameter` if an id is not there or given twice.
+    pub fn update(
+        &self,
+        ids: &[i64],
+        rows: &Rows,
+        threads: Option<usize>,
+        monitor: &mut dyn Monitor,
+    ) -> Result<()> {
+        self.check_dim("vectors", rows.dim())?;
+        let threads = check_threads(threads)?;
+        if ids.len() != rows.len() {
+            let (ids, rows) = (ids.len(), rows.len());
+            return Err(Error::invalid(format!("expected {ids} vectors for {ids} ids, got {rows}")));
+        }
+        rows.check("vectors")?;
+        let _edit = self.edit();
+        let state = self.state();
+        if let Some(dtype) = state.dtype.filter(|&dtype| dtype != rows.dtype()) {
+            let got = rows.dtype();
+            return Err(Error::invalid(format!("expected vectors of {dtype:?}, got {got:?}")));
+        }
+        let mut changes: Vec<(usize, usize)> =
+            self.rows_of(&state, ids)?.into_iter().zip(0..).collect();
+        changes.sort_unstable();
+        let mut next = (*state).clone();
+        let (mut numbers, mut blocks) = (Vec::new(), Vec::new());
+        for changes in changes.chunk_by(|a, b| a.0 / CHUNK == b.0 / CHUNK) {
+            let number = changes[0].0 / CHUNK;
+            let old = &state.chunks[number].rows;
+            let mut bytes = Vec::with_capacity(old.nbytes());
+            let mut changes = changes.iter().peekable();
+            for i in 0..old.len() {
+                match changes.next_if(|(row, _)| row % CHUNK == i) {
+                    Some(&(_, new)) => rows.copy_bytes(new, &mut bytes),
+                    None => old.copy_bytes(i, &mut bytes),
+                }
+            }
+            numbers.push(number);
+            blocks.push(Rows::from_bytes(bytes, self.dim, rows.dtype()));
+        }
+        let chunks = self.encode(state.encoder.as_deref(), &blocks, None, threads, monitor)?;
+        for (number, chunk) in numbers.into_iter().zip(chunks) {
+            next.chunks[number] = chunk;
+        }
+        self.publish(next, state.rows(), &[]);
+        Ok(())
+    }
+}
+
+fn check_threads(threads: Option<usize>) -> Result<usize> {
+    match threads {
+        None => Ok(default_threads()),
+        Some(0) => Err(Error::invalid("expected threads of at least 1, got 0")),
+        Some(threads) => Ok(threads),
+    }
+}

@@ -1,0 +1,323 @@
+//! Float64 distances, defined so that every instruction set gives the same bits.
+//!
+//! A sum runs in eight lanes: lane `j` adds elements `j, j+8, j+16, …` in order, and the lanes
+//! are added as `((0+4)+(2+6)) + ((1+5)+(3+7))`. Products are rounded before they are added (no
+//! fused multiply-add, which not every machine has). Eight lanes are one AVX-512 register, two
+//! AVX2 or four SSE2 ones, so the compiler vectorises one plain loop for each without changing a
+//! bit; pulp gives it the instruction set to do so with.
+
+use pulp::Arch;
+
+use super::{Isa, isa};
+use crate::metric::Metric;
+
+const LANES: usize = 8;
+
+/// pulp's token for the instruction set in use.
+fn arch() -> Arch {
+    match isa() {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 | Isa::AvxVnni | Isa::Avx2 => {
+            let wide = pulp::x86::V4::try_new().filter(|_| isa() == Isa::Avx512).map(Arch::V4);
+            wide.or_else(|| pulp::x86::V3::try_new().map(Arch::V3)).unwrap_or(Arch::Scalar)
+        }
+        _ => Arch::Scalar,
+    }
+}
+
+/// Runs a plain loop compiled for the instruction set in use.
+pub(crate) fn dispatch<R>(body: impl FnOnce() -> R) -> R {
+    arch().dispatch(body)
+}
+
+#[inline(always)]
+fn lanes(q: &[f64], x: &[f64], term: impl Fn(f64, f64) -> f64) -> [f64; LANES] {
+    assert_eq!(q.len(), x.len());
+    let (qs, q_tail) = q.as_chunks::<LANES>();
+    let (xs, x_tail) = x.as_chunks::<LANES>();
+    let mut sum = [0.0; LANES];
+    for (q, x) in qs.iter().zip(xs) {
+        for j in 0..LANES {
+            sum[j] += term(q[j], x[j]);
+        }
+    }
+    for (j, (&q, &x)) in q_tail.iter().zip(x_tail).enumerate() {
+        sum[j] += term(q, x);
+    }
+    sum
+}
+
+#[inline(always)]
+fn fold(s: [f64; LANES]) -> f64 {
+    ((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7]))
+}
+
+/// `⟨q, x⟩`.
+pub(crate) fn dot(q: &[f64], x: &[f64]) -> f64 {
+    arch().dispatch(|| fold(lanes(q, x, |q, x| q * x)))
+}
+
+/// The largest magnitude; NaN or infinite exactly if some number is.
+pub(crate) fn max_abs(x: &[f64]) -> f64 {
+    // `x - x` is 0 for a finite number and NaN for any other, and a sum keeps a NaN, which a
+    // maximum would lose.
+    arch().dispatch(|| {
+        let poison = fold(lanes(x, x, |x, _| x - x));
+        x.iter().fold(0.0, |most: f64, x| if x.abs() > most { x.abs() } else { most }) + poison
+    })
+}
+
+/// One query and the metric, resolved once for many rows.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Judge<'a> {
+    metric: Metric,
+    query: &'a [f64],
+    /// `⟨q, q⟩`, for the cosine.
+    square: f64,
+    arch: Arch,
+}
+
+impl<'a> Judge<'a> {
+    pub(crate) fn new(metric: Metric, query: &'a [f64]) -> Self {
+        let square = if metric == Metric::Cosine { dot(query, query) } else { 0.0 };
+        Self { metric, query, square, arch: arch() }
+    }
+
+    /// The distance of a row, as the public API gives it.
+    pub(crate) fn distance(&self, row: &[f64]) -> f64 {
+        let q = self.query;
+        self.arch.dispatch(
+            #[inline(always)]
+            || match self.metric {
+                Metric::SqEuclidean => fold(lanes(q, row, |q, x| (q - x) * (q - x))),
+                Metric::Euclidean => fold(lanes(q, row, |q, x| (q - x) * (q - x))).sqrt(),
+                Metric::Manhattan => fold(lanes(q, row, |q, x| (q - x).abs())),
+                // Adding +0.0 turns −0.0 into +0.0, so that orthogonal rows have one distance.
+                Metric::InnerProduct => -fold(lanes(q, row, |q, x| q * x)) + 0.0,
+                Metric::Chebyshev => chebyshev(q, row),
+                Metric::Cosine => {
+                    let square = fold(lanes(row, row, |x, y| x * y));
+                    cosine(fold(lanes(q, row, |q, x| q * x)), self.square, square)
+                }
+            },
+        )
+    }
+}
+
+#[inline(always)]
+fn chebyshev(q: &[f64], x: &[f64]) -> f64 {
+    // Maxima are exact, so the order of lanes does not matter; NaN loses every comparison.
+    let mut most = [0.0f64; LANES];
+    let (qs, q_tail) = q.as_chunks::<LANES>();
+    let (xs, x_tail) = x.as_chunks::<LANES>();
+    for (q, x) in qs.iter().zip(xs) {
+        for j in 0..LANES {
+            let term = (q[j] - x[j]).abs();
+            most[j] = if term > most[j] { term } else { most[j] };
+        }
+    }
+    for (q, x) in q_tail.iter().zip(x_tail) {
+        most[0] = most[0].max((q - x).abs());
+    }
+    most.into_iter().fold(0.0, f64::max)
+}
+
+/// `1 − dot / √(qq·xx)`: the root of one product, so that a row has distance 0 from itself
+/// (`√(a²) = a` in IEEE arithmetic, but `√a·√a` may differ); two roots where it would leave the
+/// range of float64.
+#[inline(always)]
+fn cosine(dot: f64, qq: f64, xx: f64) -> f64 {
+    let product = qq * xx;
+    let norms = if (1e-290..=1e290).contains(&product) {
+        product.sqrt()
+    } else {
+        qq.sqrt() * xx.sqrt()
+    };
+    // A zero vector has no direction: distance 1 to everything, as in scikit-learn.
+    if norms == 0.0 { 1.0 } else { (1.0 - dot / norms).max(0.0).min(2.0) }
+}
+
+/// `((x · factor) − mean) · unit` in float64, rounded to float32; returns the squared norm of
+/// what was written.
+pub(crate) fn centre(x: &[f64], factor: f64, mean: &[f64], unit: f64, out: &mut [f32]) -> f64 {
+    assert!(x.len() == mean.len() && x.len() == out.len());
+    arch().dispatch(|| {
+        for ((out, &x), &mean) in out.iter_mut().zip(x).zip(mean) {
+            *out = ((x * factor - mean) * unit) as f32;
+        }
+        square_norm_lanes(out)
+    })
+}
+
+#[inline(always)]
+fn square_norm_lanes(x: &[f32]) -> f64 {
+    let (chunks, tail) = x.as_chunks::<LANES>();
+    let mut sum = [0.0; LANES];
+    for x in chunks {
+        for j in 0..LANES {
+            sum[j] += f64::from(x[j]) * f64::from(x[j]);
+        }
+    }
+    for (j, &x) in tail.iter().enumerate() {
+        sum[j] += f64::from(x) * f64::from(x);
+    }
+    fold(sum)
+}
+
+/// `⟨x, x⟩` in float64.
+pub(crate) fn square_norm(x: &[f32]) -> f64 {
+    arch().dispatch(|| square_norm_lanes(x))
+}
+
+/// Largest magnitude of float32 numbers; NaNs are passed over.
+pub(crate) fn max_abs_f32(x: &[f32]) -> f32 {
+    arch().dispatch(|| {
+        let mut most = [0.0f32; 16];
+        let (chunks, tail) = x.as_chunks::<16>();
+        for x in chunks {
+            for j in 0..16 {
+                most[j] = if x[j].abs() > most[j] { x[j].abs() } else { most[j] };
+            }
+        }
+        tail.iter().fold(most.into_iter().fold(0.0, f32::max), |most, x| most.max(x.abs()))
+    })
+}
+
+/// Rounds `x / step` to whole numbers in `-limit..=limit`; returns the squared norm of what the
+/// rounding lost, `Σ(x − step·code)²`, in units of `x`.
+pub(crate) fn quantize(x: &[f32], step: f32, limit: i8, out: &mut [i8]) -> f64 {
+    assert_eq!(x.len(), out.len());
+    let (inverse, limit) = (1.0 / step, f32::from(limit));
+    arch().dispatch(|| {
+        let (xs, x_tail) = x.as_chunks::<16>();
+        let (outs, out_tail) = out.as_chunks_mut::<16>();
+        let mut lost = [0.0f32; 16];
+        for (x, out) in xs.iter().zip(outs) {
+            for j in 0..16 {
+                let code = round(x[j] * inverse).clamp(-limit, limit);
+                let rest = x[j] - code * step;
+                lost[j] += rest * rest;
+                out[j] = code as i32 as i8;
+            }
+        }
+        let mut total: f64 = lost.into_iter().map(f64::from).sum();
+        for (&x, out) in x_tail.iter().zip(out_tail) {
+            let code = round(x * inverse).clamp(-limit, limit);
+            let rest = x - code * step;
+            total += f64::from(rest * rest);
+            *out = code as i32 as i8;
+        }
+        total
+    })
+}
+
+/// Which `products[i] + margin · norms[i] + biases[i]` reach the threshold, 32 to a mask; `false`
+/// if none does.
+pub(crate) fn passes(
+    products: &[f32],
+    margin: f32,
+    norms: &[f32],
+    biases: &[f32],
+    threshold: f32,
+    masks: &mut [u32],
+) -> bool {
+    assert!(products.len() == norms.len() && products.len() == biases.len());
+    arch().dispatch(|| {
+        masks.fill(0);
+        let mut any = false;
+        let parts = products.chunks(32).zip(norms.chunks(32)).zip(biases.chunks(32));
+        for (mask, ((products, norms), biases)) in masks.iter_mut().zip(parts) {
+            // First whether any does, which is one vector test; it is rare.
+            let bound = |i: usize| products[i] + biases[i] + margin * norms[i];
+            let (norms, biases) = (&norms[..products.len()], &biases[..products.len()]);
+            let mut count = 0u32;
+            for ((&product, &norm), &bias) in products.iter().zip(norms).zip(biases) {
+                count += u32::from(product + bias + margin * norm >= threshold);
+            }
+            if count != 0 {
+                any = true;
+                for i in 0..products.len() {
+                    *mask |= u32::from(bound(i) >= threshold) << i;
+                }
+            }
+        }
+        any
+    })
+}
+
+/// To the nearest whole number by adding and taking away 1.5·2²³, where float32 counts in ones:
+/// any instruction set does it in two additions. Only for magnitudes far below 2²².
+#[inline(always)]
+fn round(x: f32) -> f32 {
+    const ONES: f32 = 12_582_912.0;
+    (x + ONES) - ONES
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The definition, element by element.
+    fn plain(term: impl Fn(usize) -> f64, dim: usize) -> f64 {
+        let mut sum = [0.0; 8];
+        for i in 0..dim {
+            sum[i % 8] += term(i);
+        }
+        fold(sum)
+    }
+
+    #[test]
+    fn every_length_gives_the_bits_of_the_definition() {
+        for dim in 1..130 {
+            let q: Vec<f64> = (0..dim).map(|i| ((i * 37 % 101) as f64 - 50.0) / 7.0).collect();
+            let x: Vec<f64> = (0..dim).map(|i| ((i * 53 % 97) as f64 - 48.0) / 3.0).collect();
+            let squares = plain(|i| (q[i] - x[i]) * (q[i] - x[i]), dim);
+            let judge = |metric| Judge::new(metric, &q).distance(&x).to_bits();
+            assert_eq!(judge(Metric::SqEuclidean), squares.to_bits());
+            assert_eq!(judge(Metric::Euclidean), squares.sqrt().to_bits());
+            let product = plain(|i| q[i] * x[i], dim);
+            assert_eq!(judge(Metric::InnerProduct), (-product + 0.0).to_bits());
+            let manhattan = plain(|i| (q[i] - x[i]).abs(), dim);
+            assert_eq!(judge(Metric::Manhattan), manhattan.to_bits());
+            let most = (0..dim).map(|i| (q[i] - x[i]).abs()).fold(0.0, f64::max);
+            assert_eq!(judge(Metric::Chebyshev), most.to_bits());
+        }
+    }
+
+    #[test]
+    fn a_vector_is_at_cosine_distance_zero_from_itself_and_one_from_zero() {
+        for scale in [1.0, 1e-160, 1e-90, 1e90, 1e149] {
+            let x = [0.3 * scale, -1.7 * scale, 2.9 * scale];
+            let judge = Judge::new(Metric::Cosine, &x);
+            assert!(judge.distance(&x) < 1e-15, "{scale}");
+            assert_eq!(judge.distance(&[0.0; 3]).to_bits(), 1.0f64.to_bits());
+        }
+    }
+
+    #[test]
+    fn what_is_not_finite_poisons_the_largest_magnitude() {
+        for i in 0..20 {
+            let mut x = [1.0; 20];
+            assert_eq!(max_abs(&x).to_bits(), 1.0f64.to_bits());
+            x[i] = f64::NAN;
+            assert!(max_abs(&x).is_nan());
+            x[i] = f64::NEG_INFINITY;
+            assert!(!max_abs(&x).is_finite());
+        }
+    }
+
+    #[test]
+    fn codes_are_nearest_and_the_loss_is_what_they_miss() {
+        let x: Vec<f32> = (0..77).map(|i| ((i * 29 % 83) as f32 - 41.0) / 41.3).collect();
+        let step = max_abs_f32(&x) / 127.0;
+        let mut codes = vec![0i8; 77];
+        let lost = quantize(&x, step, 127, &mut codes);
+        let mut expected = 0.0;
+        for (x, code) in x.iter().zip(codes) {
+            let rest = f64::from(*x) - f64::from(step) * f64::from(code);
+            assert!(rest.abs() <= f64::from(step) * 0.500_01);
+            expected += rest * rest;
+        }
+        assert!((lost - expected).abs() <= 1e-5 * expected, "{lost} {expected}");
+    }
+}

@@ -1,0 +1,28 @@
+//! Exact nearest neighbours at matrix-product speed.
+//!
+//! **Codes for the sweep, originals for the verdict.** Every row has a small 8-bit code. Codes are
+//! swept by 8-bit matrix products; the few rows that a proven bound cannot rule out are judged
+//! again on the caller's own numbers, in float64. Speed does not depend on the caller's number
+//! type, answers do not depend on the codes, and the caller's array is never copied.
+//!
+//! The modules in reading order; each may use only what stands above it:
+
+mod error;
+mod metric;
+mod kernels;
+mod rows;
+mod threads;
+mod codes;
+mod top_k;
+mod selection;
+mod exact;
+mod index;
+#[cfg(feature = "python")]
+mod python;
+
+pub use error::{Error, Result};
+pub use index::{Filter, Hits, Index, Options};
+pub use kernels::Isa;
+pub use metric::Metric;
+pub use rows::{DType, Element, Rows};
+pub use threads::{Monitor, Silent};

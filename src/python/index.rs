@@ -1,0 +1,511 @@
+//! The index as a Python class.
+
+use std::sync::{Mutex, PoisonError};
+
+use numpy::{PyArray1, PyUntypedArray};
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyFloat, PyInt, PyTuple};
+
+use super::array::{self, OwnedFilter, Wanted, numpy_dtype};
+use super::hits::{Hits, RadiusHits};
+use super::monitor;
+use crate::index::{self, Filter, Options};
+use crate::metric::Metric;
+use crate::rows::DType;
+
+/// Nearest neighbours of vectors: exact, at matrix-product speed, without a copy.
+///
+/// Parameters
+/// ----------
+/// vectors : array-like of shape (n, dim), optional
+///     The rows. A C-contiguous array of float32, float64, float16, bfloat16, int8 or uint8 is
+///     used where it lies; it must not be resized, and writing to it makes later answers wrong.
+///     Anything else is converted once: strided, Fortran-ordered, misaligned or foreign-endian
+///     arrays keep their number type; lists, other integers, booleans and objects become float64.
+/// dim : int, optional
+///     The numbers of a vector; needed where no vectors are given.
+/// metric : str, default="euclidean"
+///     ``euclidean`` (alias ``l2``), ``sqeuclidean``, ``cosine``, ``inner_product`` (``ip``,
+///     ``dot``; the distance is minus the product), ``manhattan`` (``l1``, ``cityblock``) or
+///     ``chebyshev`` (``linf``). A zero vector has cosine distance 1 to everything.
+/// ids : array-like of shape (n,), int64, optional
+///     Unique ids of the rows; 0, 1, 2, … by default.
+/// copy : bool, default=False
+///     Copy the vectors first, so that later writes to the array do not matter.
+/// threads : int, optional
+///     Threads that prepare the index; as many as there are processors by default.
+/// progress : bool or callable, default=False
+///     True shows a bar where ``tqdm`` is installed; a callable gets ``(rows_done, rows)``.
+///
+/// Raises
+/// ------
+/// ValueError
+///     If the shape, the metric or an id is wrong, or a row holds NaN, an infinity or a number
+///     beyond 1e150; the message names the first such row.
+/// TypeError
+///     If the vectors are not real numbers.
+///
+/// Notes
+/// -----
+/// Distances are computed in float64 from the numbers of the array, by direct differences or
+/// products; ties go to the lower row. The answers are the same bits at any number of threads, any
+/// batch size and any instruction set.
+///
+/// If another thread writes to a borrowed array during a search, the answers are those of some
+/// mixture of old and new numbers; ``copy=True`` avoids it.
+///
+/// Examples
+/// --------
+/// >>> import numpy as np, omendb
+/// >>> X = np.random.default_rng(0).standard_normal((1000, 64), dtype=np.float32)
+/// >>> index = omendb.Index(X, metric="cosine")
+/// >>> hits = index.search(X[:2], k=3)
+/// >>> hits.ids.shape, hits.distances.dtype
+/// ((2, 3), dtype('float32'))
+/// >>> hits.ids[:, 0]
+/// array([0, 1])
+#[pyclass(frozen, weakref, module = "omendb")]
+pub(super) struct Index {
+    index: index::Index,
+    /// The array whose memory all rows are, until an edit.
+    source: Mutex<Option<Py<PyUntypedArray>>>,
+}
+
+fn threads(threads: Option<&Bound<'_, PyAny>>) -> PyResult<Option<usize>> {
+    threads.map(|threads| array::count(threads, "threads")).transpose()
+}
+
+impl Index {
+    fn double(&self) -> bool {
+        self.index.dtype() == Some(DType::F64)
+    }
+
+    fn source(&self) -> std::sync::MutexGuard<'_, Option<Py<PyUntypedArray>>> {
+        self.source.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn queries<'py>(object: &Bound<'py, PyAny>) -> PyResult<array::Vectors<'py>> {
+        array::vectors(object, Wanted { what: "queries", dtype: None, single: true, copy: false })
+    }
+
+    /// Rows to be kept: in memory of our own, and of the number type of those there are.
+    fn new_rows<'py>(&self, object: &Bound<'py, PyAny>) -> PyResult<array::Vectors<'py>> {
+        let dtype = self.index.dtype();
+        array::vectors(object, Wanted { what: "vectors", dtype, single: false, copy: true })
+    }
+
+    fn dtype_name(&self) -> &'static str {
+        match self.index.dtype() {
+            None | Some(DType::F32) => "float32",
+            Some(DType::F64) => "float64",
+            Some(DType::F16) => "float16",
+            Some(DType::BF16) => "bfloat16",
+            Some(DType::I8) => "int8",
+            Some(DType::U8) => "uint8",
+        }
+    }
+
+    fn facts(&self) -> [(&'static str, String); 6] {
+        let mib = self.index.nbytes() as f64 / (1 << 20) as f64;
+        let width = self.index.code_width().map_or_else(
+            || "none: every row is judged in float64".into(),
+            |width| format!("8 bits, {width} of {} dimensions", self.index.dim()),
+        );
+        [
+            ("rows", self.index.len().to_string()),
+            ("dim", self.index.dim().to_string()),
+            ("metric", self.index.metric().to_string()),
+            ("numbers", self.dtype_name().to_string()),
+            ("codes", width),
+            ("beside the vectors", format!("{mib:.1} MiB")),
+        ]
+    }
+}
+
+#[pymethods]
+impl Index {
+    #[new]
+    #[pyo3(signature = (vectors=None, *, dim=None, metric="euclidean", ids=None, copy=false,
+                        threads=None, progress=None),
+           text_signature = "(vectors=None, *, dim=None, metric='euclidean', ids=None, copy=False, \
+                             threads=None, progress=False)")]
+    #[allow(clippy::too_many_arguments)] // keywords, all of the public signature
+    fn new(
+        py: Python<'_>,
+        vectors: Option<&Bound<'_, PyAny>>,
+        dim: Option<&Bound<'_, PyAny>>,
+        metric: &str,
+        ids: Option<&Bound<'_, PyAny>>,
+        copy: bool,
+        threads: Option<&Bound<'_, PyAny>>,
+        progress: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Self> {
+        let metric: Metric = metric.parse()?;
+        let dim = dim.map(|dim| array::count(dim, "dim")).transpose()?;
+        let threads = self::threads(threads)?;
+        let Some(vectors) = vectors else {
+            let dim = dim.ok_or_else(|| {
+                PyTypeError::new_err("expected vectors, or dim= for an empty index, got neither")
+            })?;
+            if ids.is_some() {
+                return Err(PyValueError::new_err("ids= needs vectors; give ids to add() instead"));
+            }
+            return Ok(Self { index: index::Index::empty(dim, metric)?, source: Mutex::new(None) });
+        };
+        let wanted = Wanted { what: "vectors", dtype: None, single: false, copy };
+        let array::Vectors { rows, array, .. } = array::vectors(vectors, wanted)?;
+        if let Some(expected) = dim.filter(|&dim| dim != rows.dim()) {
+            let got = rows.dim();
+            return Err(crate::Error::DimensionMismatch { what: "vectors", expected, got }.into());
+        }
+        let ids = ids.map(|ids| array::ids(ids, "ids")).transpose()?;
+        let index = monitor::run(py, progress, rows.len(), "row", |monitor| {
+            index::Index::new(&rows, metric, ids.as_deref(), threads, monitor)
+        })?;
+        Ok(Self { index, source: Mutex::new(Some(array.unbind())) })
+    }
+
+    /// Find the rows nearest to each query.
+    ///
+    /// Parameters
+    /// ----------
+    /// queries : array-like of shape (n_queries, dim) or (dim,)
+    ///     Of any number type, which need not be the index's.
+    /// k : int, default=10
+    ///     Neighbours per query, at least 1; all rows if there are fewer.
+    /// method : {"auto", "exact"}, default="auto"
+    ///     Both are exact.
+    /// filter : array-like, optional
+    ///     Which rows may answer: booleans aligned with ``index.ids``, or ids.
+    /// threads : int, optional
+    ///     Threads to use; as many as there are processors by default.
+    /// progress : bool or callable, default=False
+    ///     True shows a bar where ``tqdm`` is installed; a callable gets ``(done, n_queries)``.
+    ///
+    /// Returns
+    /// -------
+    /// Hits
+    ///     ``ids`` and ``distances`` of shape (n_queries, min(k, rows allowed)), nearest first.
+    ///
+    /// Raises
+    /// ------
+    /// ValueError
+    ///     If a width, ``k``, the filter or a number is wrong.
+    /// TypeError
+    ///     If the queries are not real numbers or ``k`` is no integer.
+    ///
+    /// Examples
+    /// --------
+    /// >>> import numpy as np, omendb
+    /// >>> index = omendb.Index(np.array([[0.0, 0.0], [3.0, 4.0], [6.0, 8.0]]))
+    /// >>> index.search([0.0, 0.0], k=2).distances
+    /// array([0., 5.])
+    /// >>> index.search([0.0, 0.0], k=2, filter=[False, True, True]).ids
+    /// array([1, 2])
+    #[pyo3(signature = (queries, k=None, *, method="auto", filter=None, threads=None,
+                        progress=None),
+           text_signature = "($self, queries, k=10, *, method='auto', filter=None, threads=None, \
+                             progress=False)")]
+    #[allow(clippy::too_many_arguments)] // keywords, all of the public signature
+    fn search(
+        &self,
+        py: Python<'_>,
+        queries: &Bound<'_, PyAny>,
+        k: Option<&Bound<'_, PyAny>>,
+        method: &str,
+        filter: Option<&Bound<'_, PyAny>>,
+        threads: Option<&Bound<'_, PyAny>>,
+        progress: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Hits> {
+        if !matches!(method, "auto" | "exact") {
+            return Err(PyValueError::new_err(format!(
+                "expected method to be 'auto' or 'exact', got '{method}'"
+            )));
+        }
+        let k = k.map_or(Ok(10), |k| array::count(k, "k"))?;
+        let queries = Self::queries(queries)?;
+        let filter = filter.map(array::filter).transpose()?;
+        let options = Options { filter: borrow(filter.as_ref()), threads: self::threads(threads)? };
+        let rows = &queries.rows;
+        let hits = monitor::run(py, progress, rows.len(), "query", |monitor| {
+            self.index.search(rows, k, options, monitor)
+        })?;
+        Ok(Hits::new(py, &hits, self.double(), queries.single))
+    }
+
+    /// Find all rows within a radius of each query.
+    ///
+    /// Parameters
+    /// ----------
+    /// queries : array-like of shape (n_queries, dim) or (dim,)
+    ///     Of any number type, which need not be the index's.
+    /// radius : float
+    ///     The largest distance that answers, itself included.
+    /// filter : array-like, optional
+    ///     Which rows may answer: booleans aligned with ``index.ids``, or ids.
+    /// threads : int, optional
+    ///     Threads to use; as many as there are processors by default.
+    /// progress : bool or callable, default=False
+    ///     True shows a bar where ``tqdm`` is installed; a callable gets ``(done, n_queries)``.
+    ///
+    /// Returns
+    /// -------
+    /// RadiusHits
+    ///     Ragged: query ``i`` has ``ids[offsets[i]:offsets[i + 1]]``, nearest first.
+    ///
+    /// Raises
+    /// ------
+    /// ValueError
+    ///     If a width, the radius, the filter or a number is wrong.
+    /// TypeError
+    ///     If the queries or the radius are not real numbers.
+    ///
+    /// Examples
+    /// --------
+    /// >>> import numpy as np, omendb
+    /// >>> index = omendb.Index(np.array([[0.0, 0.0], [3.0, 4.0], [6.0, 8.0]]))
+    /// >>> index.search_radius([0.0, 0.0], radius=5).ids
+    /// array([0, 1])
+    #[pyo3(signature = (queries, radius, *, filter=None, threads=None, progress=None),
+           text_signature = "($self, queries, radius, *, filter=None, threads=None, \
+                             progress=False)")]
+    fn search_radius(
+        &self,
+        py: Python<'_>,
+        queries: &Bound<'_, PyAny>,
+        radius: &Bound<'_, PyAny>,
+        filter: Option<&Bound<'_, PyAny>>,
+        threads: Option<&Bound<'_, PyAny>>,
+        progress: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<RadiusHits> {
+        let radius: f64 = radius.extract().map_err(|_| {
+            let name = radius.get_type().name().map_or(String::new(), |name| name.to_string());
+            PyTypeError::new_err(format!("expected radius to be a number, got {name}"))
+        })?;
+        let queries = Self::queries(queries)?;
+        let filter = filter.map(array::filter).transpose()?;
+        let options = Options { filter: borrow(filter.as_ref()), threads: self::threads(threads)? };
+        let rows = &queries.rows;
+        let hits = monitor::run(py, progress, rows.len(), "query", |monitor| {
+            self.index.search_radius(rows, radius, options, monitor)
+        })?;
+        Ok(RadiusHits::new(py, hits, self.double(), queries.single))
+    }
+
+    /// Add rows after those there are. They are copied.
+    ///
+    /// Parameters
+    /// ----------
+    /// vectors : array-like of shape (n, dim)
+    ///     The new rows, converted to the number type of the index.
+    /// ids : array-like of shape (n,), int64, optional
+    ///     Their ids, none of them in the index; by default those that follow the largest so far.
+    /// threads : int, optional
+    ///     Threads to use; as many as there are processors by default.
+    /// progress : bool or callable, default=False
+    ///     True shows a bar where ``tqdm`` is installed; a callable gets ``(rows_done, rows)``.
+    ///
+    /// Returns
+    /// -------
+    /// ndarray of shape (n,), int64
+    ///     The ids of the new rows.
+    ///
+    /// Raises
+    /// ------
+    /// ValueError
+    ///     If a width, an id or a number is wrong. Nothing is added then.
+    /// TypeError
+    ///     If the vectors are not real numbers or the ids no integers.
+    ///
+    /// Examples
+    /// --------
+    /// >>> import numpy as np, omendb
+    /// >>> index = omendb.Index(dim=2)
+    /// >>> index.add([[0.0, 1.0], [1.0, 0.0]])
+    /// array([0, 1])
+    #[pyo3(signature = (vectors, ids=None, *, threads=None, progress=None),
+           text_signature = "($self, vectors, ids=None, *, threads=None, progress=False)")]
+    fn add<'py>(
+        &self,
+        py: Python<'py>,
+        vectors: &Bound<'py, PyAny>,
+        ids: Option<&Bound<'py, PyAny>>,
+        threads: Option<&Bound<'py, PyAny>>,
+        progress: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyArray1<i64>>> {
+        let array::Vectors { rows, .. } = self.new_rows(vectors)?;
+        let ids = ids.map(|ids| array::ids(ids, "ids")).transpose()?;
+        let threads = self::threads(threads)?;
+        let ids = monitor::run(py, progress, rows.len(), "row", |monitor| {
+            self.index.add(&rows, ids.as_deref(), threads, monitor)
+        })?;
+        if !ids.is_empty() {
+            *self.source() = None;
+        }
+        Ok(PyArray1::from_vec(py, ids))
+    }
+
+    /// Remove rows.
+    ///
+    /// Their space is given back once half of all rows are removed.
+    ///
+    /// Parameters
+    /// ----------
+    /// ids : array-like of shape (n,), int64
+    ///     Ids of rows in the index, each once.
+    ///
+    /// Raises
+    /// ------
+    /// ValueError
+    ///     If an id is not in the index or given twice. Nothing is removed then.
+    ///
+    /// Examples
+    /// --------
+    /// >>> import numpy as np, omendb
+    /// >>> index = omendb.Index(np.eye(3))
+    /// >>> index.remove([1])
+    /// >>> index.ids
+    /// array([0, 2])
+    fn remove(&self, py: Python<'_>, ids: &Bound<'_, PyAny>) -> PyResult<()> {
+        let ids = array::ids(ids, "ids")?;
+        monitor::run(py, None, ids.len(), "row", |_| self.index.remove(&ids))?;
+        if !ids.is_empty() {
+            *self.source() = None;
+        }
+        Ok(())
+    }
+
+    /// Give rows new vectors. The rows keep their ids and places; your arrays are not written to.
+    ///
+    /// Parameters
+    /// ----------
+    /// ids : array-like of shape (n,), int64
+    ///     Ids of rows in the index, each once.
+    /// vectors : array-like of shape (n, dim)
+    ///     Their new vectors, converted to the number type of the index.
+    /// threads : int, optional
+    ///     Threads to use; as many as there are processors by default.
+    /// progress : bool or callable, default=False
+    ///     True shows a bar where ``tqdm`` is installed; a callable gets ``(rows_done, rows)``.
+    ///
+    /// Raises
+    /// ------
+    /// ValueError
+    ///     If a width, an id or a number is wrong. Nothing is updated then.
+    ///
+    /// Examples
+    /// --------
+    /// >>> import numpy as np, omendb
+    /// >>> index = omendb.Index(np.eye(2))
+    /// >>> index.update([1], [[0.0, 5.0]])
+    /// >>> index.vectors
+    /// array([[1., 0.],
+    ///        [0., 5.]])
+    #[pyo3(signature = (ids, vectors, *, threads=None, progress=None),
+           text_signature = "($self, ids, vectors, *, threads=None, progress=False)")]
+    fn update(
+        &self,
+        py: Python<'_>,
+        ids: &Bound<'_, PyAny>,
+        vectors: &Bound<'_, PyAny>,
+        threads: Option<&Bound<'_, PyAny>>,
+        progress: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let ids = array::ids(ids, "ids")?;
+        let array::Vectors { rows, .. } = self.new_rows(vectors)?;
+        let threads = self::threads(threads)?;
+        monitor::run(py, progress, rows.len(), "row", |monitor| {
+            self.index.update(&ids, &rows, threads, monitor)
+        })?;
+        if !ids.is_empty() {
+            *self.source() = None;
+        }
+        Ok(())
+    }
+
+    /// The numbers of a vector.
+    #[getter]
+    fn dim(&self) -> usize {
+        self.index.dim()
+    }
+
+    /// The canonical name of the metric.
+    #[getter]
+    fn metric(&self) -> &'static str {
+        self.index.metric().name()
+    }
+
+    /// Bytes that the index holds beside the vectors.
+    #[getter]
+    fn nbytes(&self) -> usize {
+        self.index.nbytes()
+    }
+
+    /// The ids of the rows, in the order of the rows: int64 of shape (n,).
+    #[getter]
+    fn ids<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<i64>> {
+        PyArray1::from_vec(py, self.index.ids())
+    }
+
+    /// The rows, of shape (n, dim): the array itself until an edit, a copy after one.
+    #[getter]
+    fn vectors<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        if let Some(source) = self.source().as_ref() {
+            return Ok(source.bind(py).clone().into_any());
+        }
+        let dtype = numpy_dtype(py, self.index.dtype().unwrap_or(DType::F32))?;
+        let bytes = PyArray1::from_vec(py, self.index.vector_bytes());
+        let rows = if bytes.is_empty()? { 0 } else { -1 };
+        bytes.call_method1("view", (dtype,))?.call_method1("reshape", (rows, self.index.dim()))
+    }
+
+    fn __len__(&self) -> usize {
+        self.index.len()
+    }
+
+    /// Whether a row has this id.
+    fn __contains__(&self, id: &Bound<'_, PyAny>) -> bool {
+        (id.is_instance_of::<PyInt>() || id.hasattr("__index__").unwrap_or(false))
+            && !id.is_instance_of::<PyFloat>()
+            && id.extract::<i64>().is_ok_and(|id| self.index.contains(id))
+    }
+
+    /// Pickles as plain arrays: the vectors, their ids and the metric. Codes are made again.
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        let options = PyDict::new(py);
+        options.set_item("metric", self.metric())?;
+        options.set_item("ids", self.ids(py))?;
+        let make = py.import("copyreg")?.getattr("__newobj_ex__")?;
+        let vectors = PyTuple::new(py, [self.vectors(py)?])?;
+        let arguments = (py.get_type::<Self>(), vectors, options).into_pyobject(py)?;
+        (make, arguments).into_pyobject(py)
+    }
+
+    fn __repr__(&self) -> String {
+        let mib = self.index.nbytes() as f64 / (1 << 20) as f64;
+        format!(
+            "Index({} x {} {}, metric='{}', {mib:.1} MiB beside the vectors)",
+            self.index.len(),
+            self.index.dim(),
+            self.dtype_name(),
+            self.metric(),
+        )
+    }
+
+    fn _repr_html_(&self) -> String {
+        let rows: String = self
+            .facts()
+            .into_iter()
+            .map(|(name, value)| format!("<tr><th>{name}</th><td>{value}</td></tr>"))
+            .collect();
+        format!("<table><caption>omendb.Index</caption><tbody>{rows}</tbody></table>")
+    }
+}
+
+fn borrow(filter: Option<&OwnedFilter>) -> Option<Filter<'_>> {
+    filter.map(|filter| match filter {
+        OwnedFilter::Mask(mask) => Filter::Mask(mask),
+        OwnedFilter::Ids(ids) => Filter::Ids(ids),
+    })
+}

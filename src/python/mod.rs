@@ -1,0 +1,70 @@
+//! The Python module `omendb._core`: arguments in, arrays out, nothing else.
+//!
+//! Only files of this folder name pyo3 or numpy. They turn Python objects into [`crate::Rows`]
+//! and ids, call the engine without the interpreter's lock, and turn answers into arrays;
+//! everything is validated there, once for all callers.
+
+mod array;
+mod hits;
+mod index;
+mod monitor;
+
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use crate::error::Error;
+use crate::kernels::Isa;
+
+impl From<Error> for PyErr {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::DimensionMismatch { .. }
+            | Error::InvalidParameter(_)
+            | Error::BadNumber { .. } => PyValueError::new_err(error.to_string()),
+            // Only a monitor stops a call, and it keeps the exception that made it do so.
+            Error::Interrupted => PyRuntimeError::new_err("interrupted"),
+        }
+    }
+}
+
+/// The instruction sets: which is in use, and which this processor has.
+///
+/// Returns
+/// -------
+/// dict
+///     ``isa``, the name of the one in use; ``available``, the names that the environment
+///     variable ``OMENDB_ISA`` takes on this machine, slowest first.
+///
+/// Raises
+/// ------
+/// ValueError
+///     If ``OMENDB_ISA`` names none of them.
+///
+/// Examples
+/// --------
+/// >>> from omendb import _core
+/// >>> "portable" in _core.kernels()["available"]
+/// True
+#[pyfunction]
+fn kernels(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
+    let kernels = PyDict::new(py);
+    kernels.set_item("isa", Isa::current()?.name())?;
+    let names: Vec<_> = Isa::available().into_iter().map(Isa::name).collect();
+    kernels.set_item("available", names)?;
+    Ok(kernels)
+}
+
+/// The engine of omendb.
+#[pymodule]
+mod _core {
+    #[pymodule_export]
+    use super::hits::{Hits, RadiusHits};
+    #[pymodule_export]
+    use super::index::Index;
+    #[pymodule_export]
+    use super::kernels;
+    #[pymodule_export]
+    #[allow(non_upper_case_globals)]
+    const __version__: &str = env!("CARGO_PKG_VERSION");
+}

@@ -1,0 +1,118 @@
+//! Signals and progress, between the engine and the interpreter.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyDict};
+
+use crate::error::{Error, Result};
+use crate::threads::Monitor;
+
+/// Who hears of progress.
+enum Listener {
+    Nobody,
+    /// A `tqdm` bar, and how far it is.
+    Bar(Py<PyAny>, u64),
+    Callback(Py<PyAny>),
+}
+
+/// Looks for signals, tells of progress, and keeps the exception that either raised.
+struct PyMonitor {
+    listener: Listener,
+    /// What progress is counted in: queries, or rows.
+    units: u64,
+    error: Option<PyErr>,
+}
+
+impl PyMonitor {
+    fn new(progress: Option<&Bound<'_, PyAny>>, units: usize, unit: &str) -> PyResult<Self> {
+        let listener = match progress {
+            None => Listener::Nobody,
+            Some(progress) => match progress.cast::<PyBool>() {
+                Ok(flag) if !flag.is_true() => Listener::Nobody,
+                // tqdm is used when it is there; without it, progress is silent.
+                Ok(_) => match progress.py().import("tqdm.auto") {
+                    Err(_) => Listener::Nobody,
+                    Ok(tqdm) => {
+                        let options = PyDict::new(progress.py());
+                        options.set_item("total", units)?;
+                        options.set_item("unit", unit)?;
+                        options.set_item("leave", false)?;
+                        let bar = tqdm.getattr("tqdm")?.call((), Some(&options))?;
+                        Listener::Bar(bar.unbind(), 0)
+                    }
+                },
+                Err(_) if progress.is_callable() => Listener::Callback(progress.clone().unbind()),
+                Err(_) => {
+                    return Err(PyTypeError::new_err(format!(
+                        "expected progress to be True, False or a callable (done, total), got {}",
+                        progress.get_type().name()?
+                    )));
+                }
+            },
+        };
+        Ok(Self { listener, units: units as u64, error: None })
+    }
+
+    fn tell(&mut self, py: Python<'_>, done: u64) -> PyResult<()> {
+        match &mut self.listener {
+            Listener::Nobody => {}
+            Listener::Bar(bar, before) => {
+                bar.call_method1(py, "update", (done.saturating_sub(*before),))?;
+                *before = done;
+            }
+            Listener::Callback(callback) => {
+                callback.call1(py, (done, self.units))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Monitor for PyMonitor {
+    fn poll(&mut self, done: u64, total: u64) -> bool {
+        let done = (u128::from(done) * u128::from(self.units) / u128::from(total.max(1))) as u64;
+        let told = Python::attach(|py| py.check_signals().and_then(|()| self.tell(py, done)));
+        told.map_err(|error| self.error = Some(error)).is_ok()
+    }
+}
+
+/// Runs `work` without the interpreter's lock.
+///
+/// A panic, which would be a fault of ours, becomes a `RuntimeError`: pyo3's own exception for it
+/// passes by `except Exception`.
+pub(super) fn run<T: Send>(
+    py: Python<'_>,
+    progress: Option<&Bound<'_, PyAny>>,
+    units: usize,
+    unit: &str,
+    work: impl FnOnce(&mut dyn Monitor) -> Result<T> + Send,
+) -> PyResult<T> {
+    let mut monitor = PyMonitor::new(progress, units, unit)?;
+    let result = py.detach(|| catch_unwind(AssertUnwindSafe(|| work(&mut monitor))));
+    let result = match result {
+        Ok(Ok(value)) => {
+            let done = monitor.units;
+            monitor.tell(py, done).map(|()| value)
+        }
+        Ok(Err(Error::Interrupted)) => {
+            Err(monitor.error.take().unwrap_or_else(|| Error::Interrupted.into()))
+        }
+        Ok(Err(error)) => Err(error.into()),
+        Err(panic) => {
+            let text = panic
+                .downcast_ref::<String>()
+                .map(String::as_str)
+                .or_else(|| panic.downcast_ref::<&str>().copied())
+                .unwrap_or("no message");
+            Err(PyRuntimeError::new_err(format!(
+                "a fault of omendb, please report it (nothing was changed): {text}"
+            )))
+        }
+    };
+    if let Listener::Bar(bar, _) = &monitor.listener {
+        bar.call_method0(py, "close")?;
+    }
+    result
+}

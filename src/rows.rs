@@ -1,0 +1,304 @@
+//! Rows: a block of vectors in the caller's own memory and number type.
+//!
+//! The block is borrowed where it lies, so nothing here ever forms a reference to its numbers:
+//! a Python user may write into the array from another thread while a search runs, and a
+//! reference would promise that nobody does. Rows are copied out one at a time through raw
+//! pointers and judged on the copy. A torn number gives a wrong distance for that row, never a
+//! fault; the public documentation says so and offers `copy=True`.
+
+#![allow(unsafe_code)] // the array boundary: raw reads of memory that an owner keeps alive
+
+use std::any::Any;
+use std::sync::Arc;
+
+use half::slice::HalfFloatSliceExt;
+use half::{bf16, f16};
+
+use crate::error::{Error, Result};
+
+/// Numbers larger than this are refused: their squares, summed, would overflow float64.
+const LARGEST: f64 = 1e150;
+
+/// The number types that are used where they lie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)] // each name says it all
+pub enum DType {
+    F32,
+    F64,
+    F16,
+    BF16,
+    I8,
+    U8,
+}
+
+impl DType {
+    /// Bytes of one number.
+    pub fn size(self) -> usize {
+        match self {
+            Self::F64 => 8,
+            Self::F32 => 4,
+            Self::F16 | Self::BF16 => 2,
+            Self::I8 | Self::U8 => 1,
+        }
+    }
+}
+
+/// A number type that [`Rows::from_vec`] can own.
+pub trait Element: Copy + Send + Sync + 'static {
+    /// Its tag.
+    const DTYPE: DType;
+}
+
+macro_rules! elements {
+    ($($type:ty => $tag:ident),*) => {
+        $(impl Element for $type { const DTYPE: DType = DType::$tag; })*
+    };
+}
+elements!(f32 => F32, f64 => F64, f16 => F16, bf16 => BF16, i8 => I8, u8 => U8);
+
+/// A block of `len` vectors of `dim` numbers, row after row without gaps.
+#[derive(Clone)]
+pub struct Rows {
+    data: *const u8,
+    len: usize,
+    dim: usize,
+    dtype: DType,
+    /// Keeps `data` alive; never looked into.
+    owner: Arc<dyn Any + Send + Sync>,
+}
+
+// SAFETY: `data` is only read, through raw pointers that assume nothing about its value, and the
+// owner that keeps it alive is itself Send and Sync.
+unsafe impl Send for Rows {}
+// SAFETY: as for Send.
+unsafe impl Sync for Rows {}
+
+impl Rows {
+    /// Borrows memory that `owner` keeps alive.
+    ///
+    /// # Safety
+    ///
+    /// `data` points to `len * dim` numbers of `dtype` in C order (aligned or not) that stay
+    /// readable as long as `owner` lives.
+    pub unsafe fn borrow(
+        data: *const u8,
+        len: usize,
+        dim: usize,
+        dtype: DType,
+        owner: Arc<dyn Any + Send + Sync>,
+    ) -> Self {
+        Self { data, len, dim, dtype, owner }
+    }
+
+    /// Owns `values`, `dim` to a row.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidParameter` if `dim` is 0 or does not divide the number of values.
+    pub fn from_vec<T: Element>(values: Vec<T>, dim: usize) -> Result<Self> {
+        if dim == 0 || !values.len().is_multiple_of(dim) {
+            let len = values.len();
+            return Err(Error::invalid(format!("cannot cut {len} values into rows of {dim}")));
+        }
+        let (data, len) = (values.as_ptr().cast(), values.len() / dim);
+        Ok(Self { data, len, dim, dtype: T::DTYPE, owner: Arc::new(values) })
+    }
+
+    /// The number of rows.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there is no row.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The numbers of one row.
+    pub fn dim(&self) -> usize {
+        self.dim
+    }
+
+    /// The number type.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// Bytes of the block.
+    pub fn nbytes(&self) -> usize {
+        self.len * self.row_bytes()
+    }
+
+    fn row_bytes(&self) -> usize {
+        self.dim * self.dtype.size()
+    }
+
+    /// The rows `start..start + len` of the same memory.
+    pub(crate) fn slice(&self, start: usize, len: usize) -> Self {
+        assert!(start + len <= self.len, "rows {start}..{} of {}", start + len, self.len);
+        // SAFETY: the offset stays inside the block (asserted above).
+        let data = unsafe { self.data.add(start * self.row_bytes()) };
+        Self { data, len, ..self.clone() }
+    }
+
+    /// Appends the raw bytes of row `row` to `bytes`.
+    pub(crate) fn copy_bytes(&self, row: usize, bytes: &mut Vec<u8>) {
+        let width = self.row_bytes();
+        bytes.reserve(width);
+        // SAFETY: `row` exists (checked by `row_pointer`), `width` bytes were reserved, and a
+        // byte is valid whatever its value.
+        unsafe {
+            let end = bytes.as_mut_ptr().add(bytes.len());
+            std::ptr::copy_nonoverlapping(self.row_pointer(row), end, width);
+            bytes.set_len(bytes.len() + width);
+        }
+    }
+
+    /// A block that owns the raw bytes of rows.
+    pub(crate) fn from_bytes(bytes: Vec<u8>, dim: usize, dtype: DType) -> Self {
+        let len = bytes.len() / (dim * dtype.size());
+        Self { data: bytes.as_ptr(), len, dim, dtype, owner: Arc::new(bytes) }
+    }
+
+    fn row_pointer(&self, row: usize) -> *const u8 {
+        assert!(row < self.len, "row {row} of {}", self.len);
+        // SAFETY: the row lies inside the block.
+        unsafe { self.data.add(row * self.row_bytes()) }
+    }
+
+    /// Asks the memory for row `row`, which will be read soon.
+    #[inline]
+    pub(crate) fn prefetch(&self, row: usize) {
+        let pointer = self.row_pointer(row);
+        for line in (0..self.row_bytes()).step_by(64) {
+            crate::kernels::prefetch(pointer.wrapping_add(line));
+        }
+    }
+
+    /// Writes row `row` into `out`, widened to float64 without rounding.
+    pub(crate) fn read(&self, row: usize, out: &mut [f64]) {
+        assert_eq!(out.len(), self.dim);
+        let data = self.row_pointer(row);
+        crate::kernels::float::dispatch(
+            #[inline(always)]
+            || self.widen_row(data, out),
+        );
+    }
+
+    #[inline(always)]
+    fn widen_row(&self, data: *const u8, out: &mut [f64]) {
+        match self.dtype {
+            DType::F32 => widen::<f32, f64>(data, out, f64::from),
+            DType::F64 => widen::<f64, f64>(data, out, |x| x),
+            DType::I8 => widen::<i8, f64>(data, out, f64::from),
+            DType::U8 => widen::<u8, f64>(data, out, f64::from),
+            // Hardware converts half precision to float32 only, eight numbers at a time.
+            DType::F16 => widen_half(data, out, f16::from_bits, |h, f| h.convert_to_f32_slice(f)),
+            DType::BF16 => {
+                widen::<u16, f64>(data, out, |x| f64::from(bf16::from_bits(x).to_f32()));
+            }
+        }
+    }
+
+    /// Checks that every number is finite and that its square will not overflow.
+    ///
+    /// # Errors
+    ///
+    /// `BadNumber` with the first row that holds another.
+    pub(crate) fn check(&self, what: &'static str) -> Result<()> {
+        if matches!(self.dtype, DType::I8 | DType::U8) {
+            return Ok(());
+        }
+        let mut row = vec![0.0; self.dim];
+        for i in 0..self.len {
+            self.read(i, &mut row);
+            check_row(&row, what, i)?;
+        }
+        Ok(())
+    }
+}
+
+/// Checks one widened row; see [`Rows::check`].
+pub(crate) fn check_row(row: &[f64], what: &'static str, number: usize) -> Result<()> {
+    // One pass without a branch: a sum of such terms is NaN exactly if some number is not finite.
+    let largest = crate::kernels::float::max_abs(row);
+    if largest <= LARGEST {
+        return Ok(());
+    }
+    let bad = row.iter().find(|x| !(x.abs() <= LARGEST)).copied().unwrap_or(f64::NAN);
+    let advice = if bad.is_finite() {
+        "magnitudes above 1e150 overflow when squared: divide the data by a constant"
+    } else {
+        "drop or impute such rows first, for example with numpy.isfinite(X).all(axis=1)"
+    };
+    Err(Error::BadNumber { what, row: number, value: format!("{bad}"), advice })
+}
+
+#[inline(always)]
+fn widen<T: Copy, U>(data: *const u8, out: &mut [U], convert: impl Fn(T) -> U) {
+    let data = data.cast::<T>();
+    for (j, slot) in out.iter_mut().enumerate() {
+        // SAFETY: `Rows` promises `dim` readable numbers from `data`, `out` is `dim` long, and
+        // every bit pattern is a value of `T` (all are numbers).
+        *slot = convert(unsafe { data.add(j).read_unaligned() });
+    }
+}
+
+fn widen_half<H: Copy>(
+    data: *const u8,
+    out: &mut [f64],
+    from_bits: impl Fn(u16) -> H,
+    convert: impl Fn(&[H], &mut [f32]),
+) {
+    const BLOCK: usize = 128;
+    let mut bits = [from_bits(0); BLOCK];
+    let mut floats = [0.0f32; BLOCK];
+    for (b, block) in out.chunks_mut(BLOCK).enumerate() {
+        let n = block.len();
+        widen::<u16, H>(data.wrapping_add(b * BLOCK * 2), &mut bits[..n], &from_bits);
+        convert(&bits[..n], &mut floats[..n]);
+        for (slot, &x) in block.iter_mut().zip(&floats[..n]) {
+            *slot = f64::from(x);
+        }
+    }
+}
+
+impl std::fmt::Debug for Rows {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Rows({} x {}, {:?})", self.len, self.dim, self.dtype)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_number_type_widens_without_rounding() {
+        fn check<T: Element>(values: Vec<T>, expected: &[f64]) {
+            let rows = Rows::from_vec(values, expected.len() / 2).unwrap();
+            let mut out = vec![0.0; expected.len() / 2];
+            rows.slice(1, 1).read(0, &mut out);
+            assert_eq!(out, expected[expected.len() / 2..]);
+        }
+        let floats: Vec<f64> = (0..600).map(|i| f64::from(i % 120) - 60.0).collect();
+        check(floats.clone(), &floats);
+        check(floats.iter().map(|&x| x as f32).collect(), &floats);
+        check(floats.iter().map(|&x| f16::from_f64(x)).collect(), &floats);
+        check(floats.iter().map(|&x| bf16::from_f64(x)).collect(), &floats);
+        check(floats.iter().map(|&x| x as i8).collect(), &floats);
+        let positive: Vec<f64> = floats.iter().map(|x| x + 60.0).collect();
+        check(positive.iter().map(|&x| x as u8).collect(), &positive);
+    }
+
+    #[test]
+    fn the_first_bad_row_is_named() {
+        for bad in [f64::NAN, f64::INFINITY, -f64::INFINITY, 1e200] {
+            let mut values = vec![1.0; 30];
+            values[17] = bad;
+            values[29] = f64::NAN;
+            let error = Rows::from_vec(values, 3).unwrap().check("vectors").unwrap_err();
+            assert!(error.to_string().starts_with("row 5 of the vectors holds"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! Our own threads: a pool that survives a fork, work that can be stopped, and progress.
+//!
+//! rayon's global pool is never touched: it belongs to the host program, and a forked child
+//! inherits a pool whose threads do not exist. Ours is made at the first call that wants more
+//! than one thread and again in a process that finds another process's pool.
+//!
+//! The calling thread always works too, and it alone talks to the caller's [`Monitor`]: in Python
+//! that is the thread which may raise `KeyboardInterrupt`.
+
+use std::cell::{Cell, RefCell};
+use std::process;
+use std::ptr;
+use std::sync::{Mutex, OnceLock};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rayon::ThreadPool;
+
+use crate::error::{Error, Result};
+
+/// How often the monitor is asked.
+const PATIENCE: Duration = Duration::from_millis(25);
+/// Multiply-adds between two looks at the clock: below a millisecond on any processor.
+const LOOK: u64 = 1 << 22;
+
+/// Hears of progress and may stop the work.
+pub trait Monitor {
+    /// Told every 25 ms or so how much of the work is done; `false` stops it.
+    fn poll(&mut self, done: u64, total: u64) -> bool;
+}
+
+/// Never stops anything.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Silent;
+
+impl Monitor for Silent {
+    fn poll(&mut self, _done: u64, _total: u64) -> bool {
+        true
+    }
+}
+
+/// Work shared by several threads.
+struct Job {
+    stopped: AtomicBool,
+    done: AtomicU64,
+    total: u64,
+    next: AtomicUsize,
+}
+
+/// One thread's part in a job.
+pub(crate) struct Worker<'a> {
+    job: &'a Job,
+    /// Multiply-adds not yet told to the job.
+    pending: Cell<u64>,
+    /// Only the calling thread has it.
+    monitor: Option<RefCell<(&'a mut dyn Monitor, Instant)>>,
+}
+
+impl Worker<'_> {
+    /// Tells of `operations` multiply-adds done; `false` means: stop, the result is not wanted.
+    #[inline]
+    pub(crate) fn advance(&self, operations: u64) -> bool {
+        let pending = self.pending.get() + operations;
+        if pending < LOOK {
+            self.pending.set(pending);
+            return true;
+        }
+        self.pending.set(0);
+        self.job.done.fetch_add(pending, Ordering::Relaxed);
+        self.poll();
+        !self.job.stopped.load(Ordering::Relaxed)
+    }
+
+    fn poll(&self) {
+        let Some(monitor) = &self.monitor else { return };
+        let (monitor, last) = &mut *monitor.borrow_mut();
+        if last.elapsed() >= PATIENCE {
+            *last = Instant::now();
+            let done = self.job.done.load(Ordering::Relaxed).min(self.job.total);
+            if !monitor.poll(done, self.job.total) {
+                self.job.stopped.store(true, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+/// The number of threads that `None` stands for: one for each processor.
+pub(crate) fn default_threads() -> usize {
+    // Asking reads the control group's files, 30 µs each time.
+    static COUNT: OnceLock<usize> = OnceLock::new();
+    *COUNT.get_or_init(|| thread::available_parallelism().map_or(1, usize::from))
+}
+
+/// Runs `work(0..tasks)` on up to `threads` threads, the caller's among them; results in order.
+///
+/// `total` is the multiply-adds of all tasks together, for progress.
+///
+/// # Errors
+///
+/// `Interrupted` if the monitor said so.
+pub(crate) fn run<T: Send>(
+    threads: usize,
+    tasks: usize,
+    total: u64,
+    monitor: &mut dyn Monitor,
+    work: impl Fn(usize, &Worker<'_>) -> T + Sync,
+) -> Result<Vec<T>> {
+    let job = Job {
+        stopped: AtomicBool::new(false),
+        done: AtomicU64::new(0),
+        total,
+        next: AtomicUsize::new(0),
+    };
+    let caller = Worker {
+        job: &job,
+        pending: Cell::new(0),
+        monitor: Some(RefCell::new((monitor, Instant::now()))),
+    };
+    let mut results = Vec::with_capacity(tasks);
+    if threads.min(tasks) <= 1 {
+        for task in 0..tasks {
+            results.push(work(task, &caller));
+            if job.stopped.load(Ordering::Relaxed) {
+                return Err(Error::Interrupted);
+            }
+        }
+    } else {
+        let slots: Vec<Mutex<Option<T>>> = (0..tasks).map(|_| Mutex::new(None)).collect();
+        let turn = |worker: &Worker<'_>| {
+            while !job.stopped.load(Ordering::Relaxed) {
+                let task = job.next.fetch_add(1, Ordering::Relaxed);
+                let Some(slot) = slots.get(task) else { return };
+                let result = work(task, worker);
+                *slot.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(result);
+            }
+        };
+        let running = AtomicUsize::new(0);
+        let helpers = || {
+            turn(&Worker { job: &job, pending: Cell::new(0), monitor: None });
+        };
+        in_pool(|pool| match pool {
+            Some(pool) => pool.in_place_scope(|scope| {
+                for _ in 1..threads.min(tasks) {
+                    running.fetch_add(1, Ordering::Relaxed);
+                    let running = Leave(&running);
+                    scope.spawn(move |_| {
+                        let _running = running;
+                        helpers();
+                    });
+                }
+                turn(&caller);
+                // The others finish what they have begun; the monitor must not wait for that.
+                while running.load(Ordering::Relaxed) > 0 {
+                    thread::park_timeout(Duration::from_micros(50));
+                    caller.poll();
+                }
+            }),
+            None => turn(&caller),
+        });
+        for slot in slots {
+            results.extend(slot.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner));
+        }
+    }
+    if job.stopped.load(Ordering::Relaxed) || results.len() < tasks {
+        return Err(Error::Interrupted);
+    }
+    Ok(results)
+}
+
+/// Counts a helper out, also when it panics.
+struct Leave<'a>(&'a AtomicUsize);
+
+impl Drop for Leave<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Calls `body` with this process's pool; with none if threads cannot be had.
+#[allow(unsafe_code)] // a pointer that is set once for a process and never freed
+fn in_pool<R>(body: impl FnOnce(Option<&ThreadPool>) -> R) -> R {
+    static POOL: AtomicPtr<(u32, ThreadPool)> = AtomicPtr::new(ptr::null_mut());
+    let mut current = POOL.load(Ordering::Acquire);
+    loop {
+        // SAFETY: what was stored is a leaked box, so it is valid for ever or null.
+        if let Some((pid, pool)) = unsafe { current.as_ref() }
+            && *pid == process::id()
+        {
+            return body(Some(pool));
+        }
+        // A lock here could be held for ever by a thread that a fork left behind; a race that
+        // makes two pools costs a few idle threads once. The pool of another process is leaked:
+        // dropping it would wait for threads that do not exist here.
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(default_threads())
+            .thread_name(|i| format!("omendb-{i}"))
+            .build();
+        let Ok(pool) = pool else { return body(None) };
+        let made = Box::into_raw(Box::new((process::id(), pool)));
+        match POOL.compare_exchange(current, made, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => current = made,
+            Err(other) => {
+                // SAFETY: `made` lost the race, so nobody else has seen it.
+                drop(unsafe { Box::from_raw(made) });
+                current = other;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Stop(u32);
+
+    impl Monitor for Stop {
+        fn poll(&mut self, done: u64, total: u64) -> bool {
+            assert!(done <= total);
+            self.0 = self.0.saturating_sub(1);
+            self.0 > 0
+        }
+    }
+
+    #[test]
+    fn results_come_in_order_at_any_number_of_threads() {
+        for threads in 1..5 {
+            let squares = run(threads, 100, 100, &mut Silent, |i, _| i * i).unwrap();
+            assert_eq!(squares, (0..100).map(|i| i * i).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn a_monitor_that_says_no_stops_the_work() {
+        for threads in 1..4 {
+            let endless = |_: usize, worker: &Worker<'_>| while worker.advance(1 << 20) {};
+            let stopped = run(threads, 4, 1 << 20, &mut Stop(3), endless);
+            assert_eq!(stopped.unwrap_err(), Error::Interrupted);
+        }
+    }
+}
