@@ -1,1 +1,150 @@
-fn main(){}
+//! The rate of the 8-bit sweep beside that of a bare dot-product loop, on one core.
+//!
+//! `cargo bench --bench sweep [-- --json]`. A search in Gaussian rows (which principal axes cannot
+//! shorten) alternates with a loop of nothing but the instruction that the sweep is made of, on
+//! registers; the median of the shares is what the sweep leaves of the processor's peak. The
+//! search is a whole one: packing, thresholds and verdicts included.
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use omendb::{Index, Isa, Metric, Options, Rows, Silent};
+
+const ROUNDS: usize = 9;
+
+/// Multiply-adds a second of the bare loop, both operations counted.
+#[cfg(target_arch = "x86_64")]
+fn peak(isa: Isa) -> f64 {
+    use std::arch::asm;
+    const LOOPS: u64 = 2_000_000;
+    const PRODUCTS: u64 = 24;
+    let start = Instant::now();
+    // SAFETY: the instruction set is available (`isa` is the one in use); only registers that are
+    // declared are touched.
+    #[allow(unsafe_code)]
+    let bytes = unsafe {
+        match isa {
+            Isa::Avx512 => {
+                asm!(
+                    "2:",
+                    "vpdpbusd zmm0, zmm30, zmm31", "vpdpbusd zmm1, zmm30, zmm31",
+                    "vpdpbusd zmm2, zmm30, zmm31", "vpdpbusd zmm3, zmm30, zmm31",
+                    "vpdpbusd zmm4, zmm30, zmm31", "vpdpbusd zmm5, zmm30, zmm31",
+                    "vpdpbusd zmm6, zmm30, zmm31", "vpdpbusd zmm7, zmm30, zmm31",
+                    "vpdpbusd zmm8, zmm30, zmm31", "vpdpbusd zmm9, zmm30, zmm31",
+                    "vpdpbusd zmm10, zmm30, zmm31", "vpdpbusd zmm11, zmm30, zmm31",
+                    "vpdpbusd zmm12, zmm30, zmm31", "vpdpbusd zmm13, zmm30, zmm31",
+                    "vpdpbusd zmm14, zmm30, zmm31", "vpdpbusd zmm15, zmm30, zmm31",
+                    "vpdpbusd zmm16, zmm30, zmm31", "vpdpbusd zmm17, zmm30, zmm31",
+                    "vpdpbusd zmm18, zmm30, zmm31", "vpdpbusd zmm19, zmm30, zmm31",
+                    "vpdpbusd zmm20, zmm30, zmm31", "vpdpbusd zmm21, zmm30, zmm31",
+                    "vpdpbusd zmm22, zmm30, zmm31", "vpdpbusd zmm23, zmm30, zmm31",
+                    "dec {n}", "jnz 2b",
+                    n = inout(reg) LOOPS => _,
+                    out("zmm0") _, out("zmm1") _, out("zmm2") _, out("zmm3") _,
+                    out("zmm4") _, out("zmm5") _, out("zmm6") _, out("zmm7") _,
+                    out("zmm8") _, out("zmm9") _, out("zmm10") _, out("zmm11") _,
+                    out("zmm12") _, out("zmm13") _, out("zmm14") _, out("zmm15") _,
+                    out("zmm16") _, out("zmm17") _, out("zmm18") _, out("zmm19") _,
+                    out("zmm20") _, out("zmm21") _, out("zmm22") _, out("zmm23") _,
+                    options(nomem, nostack)
+                );
+                64
+            }
+            Isa::Avx2 => {
+                // What AVX2 has instead: two instructions to multiply and one to add.
+                asm!(
+                    "2:",
+                    "vpmaddubsw ymm8, ymm14, ymm15", "vpmaddwd ymm8, ymm8, ymm13", "vpaddd ymm0, ymm0, ymm8",
+                    "vpmaddubsw ymm9, ymm14, ymm15", "vpmaddwd ymm9, ymm9, ymm13", "vpaddd ymm1, ymm1, ymm9",
+                    "vpmaddubsw ymm10, ymm14, ymm15", "vpmaddwd ymm10, ymm10, ymm13", "vpaddd ymm2, ymm2, ymm10",
+                    "vpmaddubsw ymm11, ymm14, ymm15", "vpmaddwd ymm11, ymm11, ymm13", "vpaddd ymm3, ymm3, ymm11",
+                    "vpmaddubsw ymm8, ymm14, ymm15", "vpmaddwd ymm8, ymm8, ymm13", "vpaddd ymm4, ymm4, ymm8",
+                    "vpmaddubsw ymm9, ymm14, ymm15", "vpmaddwd ymm9, ymm9, ymm13", "vpaddd ymm5, ymm5, ymm9",
+                    "vpmaddubsw ymm10, ymm14, ymm15", "vpmaddwd ymm10, ymm10, ymm13", "vpaddd ymm6, ymm6, ymm10",
+                    "vpmaddubsw ymm11, ymm14, ymm15", "vpmaddwd ymm11, ymm11, ymm13", "vpaddd ymm7, ymm7, ymm11",
+                    "dec {n}", "jnz 2b",
+                    n = inout(reg) LOOPS * 3 => _,
+                    out("ymm0") _, out("ymm1") _, out("ymm2") _, out("ymm3") _, out("ymm4") _,
+                    out("ymm5") _, out("ymm6") _, out("ymm7") _, out("ymm8") _, out("ymm9") _,
+                    out("ymm10") _, out("ymm11") _,
+                    options(nomem, nostack)
+                );
+                32
+            }
+            _ => return f64::NAN,
+        }
+    };
+    (2 * LOOPS * PRODUCTS * bytes) as f64 / start.elapsed().as_secs_f64()
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn peak(_: Isa) -> f64 {
+    f64::NAN
+}
+
+/// Gaussian enough for the purpose: the sum of four uniform numbers.
+fn gaussian(count: usize, mut seed: u64) -> Vec<f32> {
+    let mut uniform = || {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 40) as f32 / (1u64 << 24) as f32 - 0.5
+    };
+    (0..count).map(|_| uniform() + uniform() + uniform() + uniform()).collect()
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn main() -> Result<(), omendb::Error> {
+    let json = std::env::args().any(|argument| argument == "--json");
+    let isa = Isa::current()?;
+    let mut lines = Vec::new();
+    for (rows, dim, metric) in [
+        (60_000, 384, Metric::Cosine),
+        (100_000, 128, Metric::Euclidean),
+        (100_000, 768, Metric::InnerProduct),
+    ] {
+        let (queries, k) = (480, 10);
+        let data = Rows::from_vec(gaussian(rows * dim, 1), dim)?;
+        let index = Index::new(&data, metric, None, Some(1), &mut Silent)?;
+        let questions = Rows::from_vec(gaussian(queries * dim, 2), dim)?;
+        let options = Options { threads: Some(1), ..Options::default() };
+        let (mut rates, mut peaks, mut shares) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..ROUNDS {
+            let bare = peak(isa);
+            let start = Instant::now();
+            black_box(index.search(&questions, k, options, &mut Silent)?);
+            let rate = (2 * rows * queries * dim) as f64 / start.elapsed().as_secs_f64();
+            rates.push(rate / 1e9);
+            peaks.push(bare / 1e9);
+            shares.push(rate / bare);
+        }
+        lines.push((
+            rows,
+            dim,
+            metric,
+            median(&mut rates),
+            median(&mut peaks),
+            median(&mut shares),
+        ));
+    }
+    for (rows, dim, metric, rate, peak, share) in &lines {
+        eprintln!(
+            "{rows} x {dim} {metric}: {rate:.0} Gop/s of {peak:.0}, share {share:.2} ({})",
+            isa.name()
+        );
+    }
+    if let (true, Some((_, _, _, rate, peak, share))) = (json, lines.first()) {
+        use std::io::Write;
+        let line = format!(
+            "{{\"sweep_gops\": {rate:.1}, \"peak_gops\": {peak:.1}, \"share\": {share:.3}, \"isa\": \"{}\"}}\n",
+            isa.name()
+        );
+        std::io::stdout()
+            .write_all(line.as_bytes())
+            .map_err(|error| omendb::Error::InvalidParameter(error.to_string()))?;
+    }
+    Ok(())
+}

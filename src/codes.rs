@@ -36,13 +36,15 @@ use crate::metric::Metric;
 use crate::rows::Rows;
 
 /// Rows that are projected together: their floats stay in a core's second-level cache.
-const BLOCK: usize = 256;
+const BLOCK: usize = 1024;
 /// Rows that are looked at to learn the mean, the axes and how well they prune; two such sets.
 const SAMPLE: usize = 2048;
 /// Rows of the second set that play the query.
-const PROBES: usize = 32;
+const PROBES: usize = 16;
+/// The number of axes is a multiple of this, and so of a step.
+const GROUP: usize = 32;
 /// Below these, learning axes costs more than the sweep it would shorten.
-const AXES_MIN_ROWS: usize = 8192;
+const AXES_MIN_ROWS: usize = 100_000;
 const AXES_MIN_DIM: usize = 64;
 /// Sums of products of 8-bit codes stay inside 32 bits up to here, margin and offset included.
 const MAX_WIDTH: usize = 16_384;
@@ -133,6 +135,12 @@ impl Scores {
         let far = self.gain * distance;
         self.base - far - self.slack * (self.base.abs() + far.abs())
     }
+
+    /// A score so far below one that some row is proven to reach that no rounding of distances
+    /// can make them equal.
+    pub(crate) fn below(&self, score: f64) -> f64 {
+        score - self.slack * (2.0 * self.base.abs() + score.abs())
+    }
 }
 
 /// Some rows in float32, for the fallback.
@@ -160,7 +168,6 @@ impl Encoder {
     /// `None` where codes cannot help: a metric that is not a product, or numbers so small that
     /// their squares underflow.
     pub(crate) fn learn(metric: Metric, dim: usize, blocks: &[Rows]) -> Option<Self> {
-        let t0=std::time::Instant::now();
         let n: usize = blocks.iter().map(Rows::len).sum();
         if !metric.is_product() || n == 0 {
             return None;
@@ -191,25 +198,30 @@ impl Encoder {
             let factor = encoder.factor(&row).unwrap_or(0.0);
             sample.extend(row.iter().map(|x| x * factor));
         }
-        for row in sample.chunks_exact(dim) {
-            for (mean, x) in encoder.mean.iter_mut().zip(row) {
-                *mean += x / count as f64;
-            }
-        }
+        float::dispatch(
+            #[inline(always)]
+            || {
+                for row in sample.chunks_exact(dim) {
+                    for (mean, x) in encoder.mean.iter_mut().zip(row) {
+                        *mean += x / count as f64;
+                    }
+                }
+            },
+        );
         encoder.mean_norm = float::dot(&encoder.mean, &encoder.mean).sqrt();
-        let most = sample
-            .chunks_exact(dim)
-            .flat_map(|row| row.iter().zip(&encoder.mean).map(|(x, mean)| (x - mean).abs()))
-            .fold(0.0, f64::max);
+        let mut most = 0.0f64;
+        for row in sample.chunks_exact_mut(dim) {
+            row.iter_mut().zip(&encoder.mean).for_each(|(x, mean)| *x -= mean);
+            most = most.max(float::max_abs(row));
+        }
         if most > 0.0 {
-            // Outside this range squared distances underflow, or would overflow in `at_least`.
-            if !(1e-140..=1e150).contains(&most) {
+            // Outside this range squares underflow, or rows beyond the sample might overflow.
+            if !(1e-140..=1e130).contains(&most) {
                 return None;
             }
             encoder.unit = 2f64.powi(-(most.log2().ceil() as i32));
         }
         encoder.set_slack(0.0);
-        if std::env::var_os("DBG").is_some() {eprintln!("sample {:?}", t0.elapsed());}
         if n >= AXES_MIN_ROWS && (AXES_MIN_DIM..=1024.max(n / 64)).contains(&dim) {
             encoder.learn_axes(&sample, n, dim);
         }
@@ -218,37 +230,35 @@ impl Encoder {
 
     fn set_slack(&mut self, defect: f64) {
         let dim = self.mean.len() as f64;
-        // Twice: for the margin above and the use of norms computed with the same rounding.
-        let sum = (dim + 16.0) * 2f64.powi(-23);
+        // Higham's γ of a float32 sum, with room for γ's own denominator and for norms that are
+        // a little above those of the vectors.
+        let sum = 1.05 * (dim + 16.0) * 2f64.powi(-24);
+        // ⟨q,z⟩ − ⟨yq,y⟩ − ⟨rq,r⟩ = ⟨Pq − yq, y⟩ + ⟨yq, Pz − y⟩ − ⟨yq, (PPᵀ − I)y⟩.
         self.axes_slack = match self.axes {
-            Some(_) => 2.0 * sum * (self.width as f64).sqrt() + 2.0 * defect,
+            Some(_) => 2.0 * sum * (self.width as f64).sqrt() + 1.05 * defect,
             None => 0.0,
         };
-        self.slack = 2f64.powi(-18) + sum + 2.0 * self.axes_slack;
+        self.slack = 2f64.powi(-18) + 2.0 * sum + self.axes_slack;
         self.float_slack = 2f64.powi(-18) + 2.0 * sum;
     }
 
     /// Takes principal axes if a probe says that the sweep gets cheaper by a quarter.
     fn learn_axes(&mut self, sample: &[f64], n: usize, dim: usize) {
-        let centred: Vec<f32> = sample
-            .chunks_exact(dim)
-            .flat_map(|row| {
-                row.iter().zip(&self.mean).map(|(x, mean)| ((x - mean) * self.unit) as f32)
-            })
-            .collect();
         // Every second row teaches; the others, which the axes have not seen, are the probe.
+        // For products queries are not centred, so that the axes must hold the mean as well.
+        let mean: Vec<f64> =
+            self.mean.iter().map(|x| if self.metric.is_euclidean() { 0.0 } else { *x }).collect();
         let (mut lessons, mut probe) = (Vec::new(), Vec::new());
-        for pair in centred.chunks_exact(2 * dim) {
-            lessons.extend_from_slice(&pair[..dim]);
-            probe.extend_from_slice(&pair[dim..]);
+        for pair in sample.chunks_exact(2 * dim) {
+            let (lesson, other) = pair.split_at(dim);
+            lessons.extend(lesson.iter().zip(&mean).map(|(x, m)| ((x + m) * self.unit) as f32));
+            probe.extend(other.iter().map(|x| (x * self.unit) as f32));
         }
-        let t0=std::time::Instant::now();
         let Some((axes, _)) = matmul::principal_axes(&lessons, dim) else { return };
-        if std::env::var_os("DBG").is_some() {eprintln!("axes {:?}", t0.elapsed());}
-        let mut width = self.probe(&probe, n, &axes, dim); if let Some(w)=std::env::var("OMEN_W").ok().and_then(|w| w.parse().ok()) { width=w; }
-        if std::env::var_os("DBG").is_some() {eprintln!("probe {:?}", t0.elapsed());}
+        let width = self.probe(&probe, n, &axes, dim);
+        let width = std::env::var("OMEN_W").ok().and_then(|w| w.parse().ok()).unwrap_or(width);
         if width < dim {
-            let axes = axes[..width * dim].to_vec();
+            let axes = matmul::mix(&axes[..width * dim], dim);
             let defect = matmul::orthonormality_defect(&axes, dim);
             if defect < 1e-3 {
                 (self.axes, self.width) = (Some(axes), width);
@@ -272,58 +282,64 @@ impl Encoder {
                 query.iter_mut().zip(&shift).for_each(|(q, s)| *q += s);
             }
         }
-        let tail = |x: &[f32]| {
-            // tails[j]: the norm of what the axes before `16·j` leave out.
-            let mut tails: Vec<f32> = x.chunks(16).rev().scan(0.0f32, |sum, part| {
-                *sum += part.iter().map(|x| x * x).sum::<f32>();
-                Some(sum.sqrt())
-            }).collect();
+        let groups = dim.div_ceil(GROUP);
+        let parts = |x: &[f32]| -> Vec<f32> {
+            x.chunks(GROUP).map(|part| float::square_norm(part) as f32).collect()
+        };
+        // tails[j]: the norm of what the axes before `GROUP · j` leave out.
+        let tails = |parts: &[f32]| -> Vec<f32> {
+            let mut sum = 0.0;
+            let mut tails: Vec<f32> = parts
+                .iter()
+                .rev()
+                .map(|part| {
+                    sum += part;
+                    sum.sqrt()
+                })
+                .collect();
             tails.reverse();
             tails
         };
-        let tails: Vec<Vec<f32>> = coordinates.chunks_exact(dim).map(tail).collect();
-        let groups = dim.div_ceil(16);
+        let row_tails: Vec<Vec<f32>> =
+            coordinates.chunks_exact(dim).map(|row| tails(&parts(row))).collect();
         let beyond = (all as f32 / (10 * n) as f32).ln().max(0.0);
         let mut survivors = vec![0u64; groups];
+        let mut partial = vec![0.0; n * groups];
         for (q, query) in queries.chunks_exact(dim).enumerate() {
-            let query_tails = tail(query);
-            // partial[i][j]: the product over the first `16·(j+1)` axes.
-            let partial: Vec<Vec<f32>> = coordinates
-                .chunks_exact(dim)
-                .map(|row| {
-                    let bias = if self.metric.is_euclidean() {
-                        -0.5 * row.iter().map(|x| x * x).sum::<f32>()
-                    } else {
-                        0.0
-                    };
-                    row.chunks(16).zip(query.chunks(16)).scan(bias, |sum, (x, q)| {
-                        *sum += x.iter().zip(q).map(|(x, q)| x * q).sum::<f32>();
-                        Some(*sum)
-                    }).collect()
-                })
-                .collect();
+            let query_tails = tails(&parts(query));
+            // partial[i][j]: the score over the first `GROUP · (j + 1)` axes.
+            for ((row, partial), tails) in
+                coordinates.chunks_exact(dim).zip(partial.chunks_exact_mut(groups)).zip(&row_tails)
+            {
+                let mut sum =
+                    if self.metric.is_euclidean() { -0.5 * tails[0] * tails[0] } else { 0.0 };
+                float::partial_products(row, query, GROUP, partial);
+                partial.iter_mut().for_each(|partial| {
+                    sum += *partial;
+                    *partial = sum;
+                });
+            }
             // The nearest but itself of two thousand, and what an exponential tail of scores
             // would add up to the tenth of all rows.
-            let mut scores: Vec<f32> =
-                (0..n).filter(|&i| i != q).map(|i| partial[i][groups - 1]).collect();
-            scores.sort_unstable_by(|a, b| b.total_cmp(a));
-            let nearest = scores[0] + (scores[0] - scores[7]) / 8f32.ln() * beyond;
-            for i in (0..n).filter(|&i| i != q) {
-                let margin = PROBE_MARGIN * query_tails[0] * tails[i][0];
+            let others = || (0..n).filter(|&i| i != q);
+            let mut scores: Vec<f32> = others().map(|i| partial[(i + 1) * groups - 1]).collect();
+            let (better, eighth, _) = scores.select_nth_unstable_by(7, |a, b| b.total_cmp(a));
+            let first = better.iter().copied().fold(*eighth, f32::max);
+            let nearest = first + (first - *eighth) / 8f32.ln() * beyond;
+            for i in others() {
+                let margin = PROBE_MARGIN * query_tails[0] * row_tails[i][0];
                 for j in 1..groups {
-                    let best = partial[i][j - 1] + query_tails[j] * tails[i][j] + margin;
+                    let rest = query_tails[j] * row_tails[i][j];
+                    let best = partial[i * groups + j - 1] + rest + margin;
                     survivors[j] += u64::from(best >= nearest);
                 }
             }
         }
         let pairs = (PROBES * (n - 1)) as f64;
-        let cost = |j: usize| (16 * j) as f64 + survivors[j] as f64 / pairs * VERDICT_COST;
-        if std::env::var_os("DBG").is_some() { for j in 2..groups { eprintln!("m {} surv {:.5} cost {:.0}", 16*j, survivors[j] as f64/pairs, cost(j)); } }
-        let best = (2..groups).filter(|j| (16 * j) % STEP == 0).min_by(|&a, &b| {
-            cost(a).total_cmp(&cost(b))
-        });
+        let cost = |j: usize| (GROUP * j) as f64 + survivors[j] as f64 / pairs * VERDICT_COST;
+        let best = (2..groups).min_by(|&a, &b| cost(a).total_cmp(&cost(b)));
         match best {
-            Some(j) if cost(j) < 0.75 * dim as f64 => 16 * j,
+            Some(j) if cost(j) < 0.75 * dim as f64 => GROUP * j,
             _ => dim,
         }
     }
@@ -561,27 +577,32 @@ impl Encoder {
                 }
             }
         };
-        Some(QueryFloats { floats, margin: self.float_slack * self.reach_of_query(norm_square), scores })
+        Some(QueryFloats {
+            floats,
+            margin: self.float_slack * self.reach_of_query(norm_square),
+            scores,
+        })
     }
 
     fn reach_of_query(&self, norm_square: f64) -> f64 {
         norm_square.sqrt() * (1.0 + 1e-6) + 1e-35
     }
 
-    /// The codes of a query, at most `limit` in magnitude.
-    pub(crate) fn query_code(&self, query: &QueryFloats, limit: i8) -> QueryCode {
-        let dim = self.mean.len();
-        let square = float::square_norm(&query.floats);
-        let norm = self.reach_of_query(square);
-        let mut projected = Vec::new();
-        let floats = match &self.axes {
-            None => &query.floats,
-            Some(axes) => {
-                projected.resize(self.width, 0.0);
-                matmul::products(&mut projected, &query.floats, axes, dim);
-                &projected
-            }
+    /// The codes of queries, at most `limit` in magnitude.
+    pub(crate) fn query_codes(&self, queries: &[&QueryFloats], limit: i8) -> Vec<QueryCode> {
+        let Some(axes) = &self.axes else {
+            return queries.iter().map(|q| self.query_code(&q.floats, &q.floats, limit)).collect();
         };
+        let floats: Vec<f32> = queries.iter().flat_map(|q| q.floats.iter().copied()).collect();
+        let mut projected = vec![0.0; queries.len() * self.width];
+        matmul::products(&mut projected, &floats, axes, self.mean.len());
+        let projected = projected.chunks_exact(self.width);
+        queries.iter().zip(projected).map(|(q, p)| self.query_code(&q.floats, p, limit)).collect()
+    }
+
+    fn query_code(&self, query: &[f32], floats: &[f32], limit: i8) -> QueryCode {
+        let square = float::square_norm(query);
+        let norm = self.reach_of_query(square);
         let mut swept = Vec::new();
         let floats = self.with_rest(floats, square, &mut swept);
         let mut codes = vec![0; self.steps() * STEP];
@@ -592,7 +613,7 @@ impl Encoder {
             codes,
             scale,
             margin: Ratios {
-                rounding: margin(norm * (1.0 + 2.0 * self.axes_slack)),
+                rounding: margin(norm * (1.0 + self.axes_slack)),
                 norm: margin(lost + self.slack * norm),
             },
         }
@@ -603,7 +624,7 @@ impl Encoder {
 fn quantize(floats: &[f32], norm: f64, limit: i8, codes: &mut [i8]) -> (f32, f64) {
     // The floor keeps every ratio below 2¹² where the axes miss a vector entirely.
     let step = (float::max_abs_f32(floats) / f32::from(limit)).max(norm as f32 / 4096.0);
-    let lost = float::quantize(floats, step, limit, &mut codes[..floats.len()]);
+    let lost = float::quantize(floats, step, &mut codes[..floats.len()]);
     (step, lost.sqrt() * (1.0 + 1e-4))
 }
 

@@ -354,8 +354,7 @@ impl Index {
         let threads = check_threads(options.threads)?;
         let (state, selection) = {
             let published = self.published();
-            let selection =
-                published.state.selection(options.filter, published.places.as_ref())?;
+            let selection = published.state.selection(options.filter, published.places.as_ref())?;
             (Arc::clone(&published.state), selection)
         };
         let corpus = Corpus {
@@ -401,7 +400,6 @@ impl Index {
     ) -> Result<Vec<i64>> {
         self.check_dim("vectors", rows.dim())?;
         let threads = check_threads(threads)?;
-        rows.check("vectors")?;
         let _edit = self.edit();
         let state = self.state();
         if let Some(dtype) = state.dtype.filter(|&dtype| dtype != rows.dtype()) {
@@ -451,13 +449,10 @@ impl Index {
         }
         let before = if relearn || partial == 0 { None } else { state.chunks.last() };
         let before = before.and_then(|chunk| chunk.codes.as_deref());
-        next.chunks.extend(self.encode(
-            next.encoder.as_deref(),
-            &blocks,
-            before,
-            threads,
-            monitor,
-        )?);
+        let encoder = next.encoder.clone();
+        let chunks = self.encode(encoder.as_deref(), &blocks, before, threads, monitor)?;
+        check_uncoded(&chunks, rows)?;
+        next.chunks.extend(chunks);
         if let Some(live) = &mut next.live {
             Arc::make_mut(live).extend(rows.len(), first);
         }
@@ -503,12 +498,15 @@ impl Index {
     fn new_ids(&self, state: &State, len: usize, ids: Option<&[i64]>) -> Result<Vec<i64>> {
         let Some(ids) = ids else {
             let end = i64::try_from(len).ok().and_then(|len| state.next_id.checked_add(len));
-            let end = end.ok_or_else(|| Error::invalid("no integers are left for ids: give ids="))?;
+            let end =
+                end.ok_or_else(|| Error::invalid("no integers are left for ids: give ids="))?;
             return Ok((state.next_id..end).collect());
         };
         if ids.len() != len {
             let got = ids.len();
-            return Err(Error::invalid(format!("expected one id for each of {len} rows, got {got}")));
+            return Err(Error::invalid(format!(
+                "expected one id for each of {len} rows, got {got}"
+            )));
         }
         repeated(ids)?;
         if ids.contains(&i64::MAX) {
@@ -526,7 +524,8 @@ impl Index {
     /// Publishes the next state, whose rows from `first` have these ids.
     fn publish(&self, mut next: State, first: usize, ids: &[i64]) {
         let last = first.checked_sub(1).map(|row| next.id(row));
-        next.ascending &= ids.is_sorted() && ids.first().is_none_or(|&id| last.is_none_or(|l| l < id));
+        next.ascending &=
+            ids.is_sorted() && ids.first().is_none_or(|&id| last.is_none_or(|l| l < id));
         next.next_id = ids.iter().fold(next.next_id, |next, &id| next.max(id + 1));
         let mut places = None;
         if !next.ascending && self.published().places.is_none() {
@@ -627,9 +626,10 @@ impl Index {
         let threads = check_threads(threads)?;
         if ids.len() != rows.len() {
             let (ids, rows) = (ids.len(), rows.len());
-            return Err(Error::invalid(format!("expected {ids} vectors for {ids} ids, got {rows}")));
+            return Err(Error::invalid(format!(
+                "expected {ids} vectors for {ids} ids, got {rows}"
+            )));
         }
-        rows.check("vectors")?;
         let _edit = self.edit();
         let state = self.state();
         if let Some(dtype) = state.dtype.filter(|&dtype| dtype != rows.dtype()) {
@@ -656,12 +656,18 @@ impl Index {
             blocks.push(Rows::from_bytes(bytes, self.dim, rows.dtype()));
         }
         let chunks = self.encode(state.encoder.as_deref(), &blocks, None, threads, monitor)?;
+        check_uncoded(&chunks, rows)?;
         for (number, chunk) in numbers.into_iter().zip(chunks) {
             next.chunks[number] = chunk;
         }
         self.publish(next, state.rows(), &[]);
         Ok(())
     }
+}
+
+/// Checks new rows if some of their chunks have no codes; rows that are coded are finite.
+fn check_uncoded(chunks: &[Arc<Chunk>], rows: &Rows) -> Result<()> {
+    if chunks.iter().all(|chunk| chunk.codes.is_some()) { Ok(()) } else { rows.check("vectors") }
 }
 
 fn check_threads(threads: Option<usize>) -> Result<usize> {

@@ -7,18 +7,18 @@
 //!
 //! The modules in reading order; each may use only what stands above it:
 
-mod error;
-mod metric;
-mod kernels;
-mod rows;
-mod threads;
 mod codes;
-mod top_k;
-mod selection;
+mod error;
 mod exact;
 mod index;
+mod kernels;
+mod metric;
 #[cfg(feature = "python")]
 mod python;
+mod rows;
+mod selection;
+mod threads;
+mod top_k;
 
 pub use error::{Error, Result};
 pub use index::{Filter, Hits, Index, Options};

@@ -14,7 +14,7 @@ from reference import ROOT, Array
 _patient = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
 settings.register_profile(
     "default",
-    max_examples=25,
+    max_examples=100,
     stateful_step_count=25,
     deadline=None,
     suppress_health_check=_patient,

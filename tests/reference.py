@@ -46,19 +46,20 @@ def dtype_of(name: str) -> np.dtype[Any]:
 def lane_sum(terms: Array) -> Array:
     """Sum float64 `terms` of shape (n, dim) over dim, in the one order that is defined.
 
-    Lane j of 8 adds the elements j, j + 8, j + 16, … in turn, the tail padded with zeros;
-    the lanes are then added in pairs. Every step is one rounded float64 addition.
+    Lane j of 32 adds the elements j, j + 32, j + 64, … in turn, the tail padded with zeros; then
+    the upper half of the lanes is added to the lower half until one is left. Every step is one
+    rounded float64 addition.
     """
     n, dim = terms.shape
-    blocks = -(-dim // 8)
-    padded = np.zeros((blocks * 8, n))
+    blocks = -(-dim // 32)
+    padded = np.zeros((blocks * 32, n))
     padded[:dim] = terms.T
-    lanes = np.zeros((8, n))
+    lanes = np.zeros((32, n))
     for block in range(blocks):
-        lanes += padded[8 * block : 8 * block + 8]
-    total: Array = ((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) + (
-        (lanes[1] + lanes[5]) + (lanes[3] + lanes[7])
-    )
+        lanes += padded[32 * block : 32 * block + 32]
+    while len(lanes) > 1:
+        lanes = lanes[: len(lanes) // 2] + lanes[len(lanes) // 2 :]
+    total: Array = lanes[0]
     return total
 
 

@@ -245,19 +245,21 @@ _is_capsule.argtypes = (ctypes.py_object, ctypes.c_char_p)
 _CODES = {"float": 2, "bfloat": 4, "int": 0, "uint": 1, "complex": 5, "bool": 6}
 
 
+# What capsules point to is kept to the end: a late deleter must not meet freed memory.
+_kept: list[Any] = []
+
+
 class Loans:
     """The capsules that a tensor has handed out, and what became of each."""
 
     def __init__(self) -> None:
-        self.lent: list[tuple[int, object, Any]] = []  # address, capsule, what it points to
+        self.lent: list[tuple[int, object]] = []  # address and capsule
         self.deleted: list[int] = []
 
     def assert_settled(self) -> None:
         """A consumed capsule's tensor is deleted once; one that nobody consumed, never."""
         gc.collect()
-        used = [
-            address for address, capsule, _ in self.lent if not _is_capsule(capsule, b"dltensor")
-        ]
+        used = [address for address, capsule in self.lent if not _is_capsule(capsule, b"dltensor")]
         assert sorted(self.deleted) == sorted(used)
 
 
@@ -304,7 +306,8 @@ class LikeTorch:
         deleted = self.loans.deleted
         managed.deleter = _Deleter(lambda _: deleted.append(address))
         capsule: object = _new_capsule(address, b"dltensor", None)
-        self.loans.lent.append((address, capsule, (managed, self.array, shape, strides)))
+        self.loans.lent.append((address, capsule))
+        _kept.append((managed, self.array, shape, strides))
         return capsule
 
 
@@ -764,17 +767,20 @@ def test_an_array_that_fails_to_convert_says_why() -> None:
 
 @pytest.mark.parametrize("taker", TAKERS)
 def test_ctrl_c_during_a_conversion_stays_a_keyboard_interrupt(taker: str) -> None:
-    class Slow:
+    class Number:
         def __float__(self) -> float:
             raise KeyboardInterrupt
 
+    class Whole:
         def __len__(self) -> int:
             return 3
 
         def __array__(self, dtype: Any = None, copy: Any = None) -> Array:
             raise KeyboardInterrupt
 
-    for given in (Slow(), np.full((3, 4), Slow(), object)):
+    numbers = np.empty((3, 4), object)
+    numbers.fill(Number())
+    for given in (numbers, Whole()):
         with pytest.raises(KeyboardInterrupt):
             TAKERS[taker](given)
 

@@ -156,7 +156,8 @@ pub(crate) fn search(
     let threads = threads.min((total / WORTH_A_THREAD) as usize).max(1);
     // Blocks are of equal size, whole tiles where there are enough queries for that.
     let parts = n.div_ceil(BLOCK).max(threads);
-    let block = n.div_ceil(parts).next_multiple_of(TILE).min(n.div_ceil(n.div_ceil(BLOCK)).max(TILE));
+    let block =
+        n.div_ceil(parts).next_multiple_of(TILE).min(n.div_ceil(n.div_ceil(BLOCK)).max(TILE));
     let blocks = n.div_ceil(block);
     if blocks >= threads {
         let answers = run(threads, blocks, total, monitor, |task, worker| {
@@ -205,9 +206,7 @@ fn answer(
         Goal::Within(_) => corpus.candidates() < (corpus.rows() / 32).max(128),
     };
     match corpus.encoder {
-        Some(encoder) if !few => {
-            sweep::answer(corpus, encoder, &wide, goal, chunks, worker)
-        }
+        Some(encoder) if !few => sweep::answer(corpus, encoder, &wide, goal, chunks, worker),
         _ => {
             let mut answers: Vec<Answer> = wide.iter().map(|_| Answer::new(goal)).collect();
             judge::all(corpus, &wide, &mut answers, chunks, worker);

@@ -8,6 +8,7 @@
 //! One panel in sixteen is swept first, evenly over all rows. That gives a good cut early even
 //! where rows are sorted so that each is nearer than the last.
 
+use std::cmp::Ordering;
 use std::ops::Range;
 
 use super::{Answer, CHUNK, Corpus, Goal, judge};
@@ -16,12 +17,14 @@ use crate::kernels::float::{self, Judge};
 use crate::kernels::int8::{self, PANEL, Panel, Passed, STEP, TILE, Tile};
 use crate::kernels::matmul;
 use crate::threads::Worker;
-use crate::top_k::Neighbor;
+use crate::top_k::{Neighbor, TopK};
 
 /// Every so many panels is swept in the first pass.
 const STRIDE: usize = 16;
 /// Candidates that wait before they are settled, at least.
-const WAITING: usize = 96;
+const WAITING: usize = 64;
+/// Rows that are fetched before their verdict.
+const AHEAD: usize = 4;
 /// The bound of a candidate that has its verdict.
 const JUDGED: f32 = f32::NEG_INFINITY;
 /// Rows of a block of float products.
@@ -35,13 +38,41 @@ struct Candidate {
     row: u32,
 }
 
+/// A proven score; the highest sorts first.
+#[derive(Debug, Clone, Copy)]
+struct Floor(f32);
+
+impl Ord for Floor {
+    fn cmp(&self, other: &Self) -> Ordering {
+        other.0.total_cmp(&self.0)
+    }
+}
+
+impl PartialOrd for Floor {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Floor {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Floor {}
+
 /// One query on its way through the rows.
 struct Query<'a> {
     judge: Judge<'a>,
     scores: Scores,
     answer: Answer,
+    /// The k highest scores that rows are proven to reach.
+    floor: TopK<Floor>,
     /// Rows below this score cannot answer.
     cut: f64,
+    /// Whether bounds are so wide that verdicts must raise the cut.
+    eager: bool,
     waiting: Vec<Candidate>,
     /// How many wait before they are settled.
     room: usize,
@@ -50,17 +81,23 @@ struct Query<'a> {
 }
 
 impl<'a> Query<'a> {
-    fn new(corpus: Corpus<'_>, query: &'a [f64], scores: Scores, goal: Goal) -> Self {
+    fn new(corpus: Corpus<'_>, query: &'a [f64], scores: Scores, goal: Goal, eager: bool) -> Self {
         let answer = Answer::new(goal);
         let room = match goal {
             Goal::Nearest(k) => WAITING.max(2 * k),
             Goal::Within(_) => WAITING,
+        };
+        let floors = match goal {
+            Goal::Nearest(k) => k,
+            Goal::Within(_) => 0,
         };
         Self {
             judge: Judge::new(corpus.metric, query),
             cut: scores.at_least(answer.reach()),
             scores,
             answer,
+            floor: TopK::new(floors),
+            eager,
             waiting: Vec::with_capacity(room),
             room,
             failed: false,
@@ -83,27 +120,26 @@ impl<'a> Query<'a> {
         corpus.chunks[chunk].rows.read(i, wide);
         let distance = self.judge.distance(wide);
         if self.answer.push(Neighbor { distance, row }) {
-            self.cut = self.scores.at_least(self.answer.reach());
+            self.cut = self.cut.max(self.scores.at_least(self.answer.reach()));
         }
     }
 
-    /// Judges the waiting rows that look good, or all that may answer if `last`.
+    /// Drops what the cut rules out; judges the rows that look good if bounds are wide, or all
+    /// that may answer if `last`.
     fn settle(&mut self, corpus: Corpus<'_>, wide: &mut [f64], last: bool) {
         let mut waiting = std::mem::take(&mut self.waiting);
         let everything = last || matches!(self.answer, Answer::Within(..));
-        // Best first, so that the cut rises at once; only the best need an order.
-        let good = if everything || self.cut == f64::NEG_INFINITY {
-            waiting.len()
-        } else {
-            let mut good = 0;
+        let mut good = 0;
+        if everything || self.eager {
             for i in 0..waiting.len() {
-                if f64::from(waiting[i].estimate) >= self.cut {
+                let hope = if everything { waiting[i].optimistic } else { waiting[i].estimate };
+                if f64::from(hope) >= self.cut {
                     waiting.swap(i, good);
                     good += 1;
                 }
             }
-            good
-        };
+        }
+        // Best first, so that the cut rises at once.
         waiting[..good].sort_unstable_by(|a, b| b.estimate.total_cmp(&a.estimate));
         let prefetch = |candidate: Option<&Candidate>| {
             if let Some(candidate) = candidate {
@@ -111,13 +147,12 @@ impl<'a> Query<'a> {
                 corpus.chunks[row / CHUNK].rows.prefetch(row % CHUNK);
             }
         };
-        prefetch(waiting.first());
-        prefetch(waiting[..good].get(1));
+        waiting[..good].iter().take(AHEAD).for_each(|candidate| prefetch(Some(candidate)));
         for i in 0..good {
             let candidate = waiting[i];
             let hope = if everything { candidate.optimistic } else { candidate.estimate };
             if f64::from(hope) >= self.cut {
-                prefetch(waiting[..good].get(i + 2));
+                prefetch(waiting[..good].get(i + AHEAD));
                 self.verdict(corpus, candidate.row, wide);
                 waiting[i].optimistic = JUDGED;
             }
@@ -131,15 +166,30 @@ impl<'a> Query<'a> {
         self.room = self.room.max(2 * self.waiting.len());
     }
 
-    /// Adds a candidate; settles when there are too many.
-    fn push(&mut self, corpus: Corpus<'_>, candidate: Candidate, limit: usize, wide: &mut [f64]) {
+    /// Adds a candidate whose score is at least `floor`; settles when there are too many.
+    fn push(
+        &mut self,
+        corpus: Corpus<'_>,
+        candidate: Candidate,
+        floor: f32,
+        limit: usize,
+        wide: &mut [f64],
+    ) {
         self.waiting.push(candidate);
+        if self.floor.push(Floor(floor))
+            && let Some(Floor(worst)) = self.floor.worst()
+        {
+            self.cut = self.cut.max(self.scores.below(f64::from(worst)));
+        }
         if self.waiting.len() >= self.room {
             self.settle(corpus, wide, false);
             self.failed |= self.waiting.len() > limit;
         }
     }
 }
+
+/// One of the two sweeps.
+type Way = fn(Corpus<'_>, &Encoder, &mut [(Query<'_>, &QueryFloats)], Range<usize>, &Worker<'_>);
 
 /// Answers a block of queries from some chunks.
 pub(super) fn answer(
@@ -153,28 +203,30 @@ pub(super) fn answer(
     let floats: Vec<Option<QueryFloats>> =
         queries.iter().map(|query| encoder.query_floats(query)).collect();
     let mut answers: Vec<Option<Answer>> = queries.iter().map(|_| None).collect();
-    let collect = |numbers: &[usize]| -> Vec<(Query<'_>, &QueryFloats)> {
+    let collect = |numbers: &[usize], eager: bool| -> Vec<(Query<'_>, &QueryFloats)> {
         numbers
             .iter()
             .filter_map(|&i| {
                 let floats = floats[i].as_ref()?;
-                Some((Query::new(corpus, queries[i], floats.scores, goal), floats))
+                Some((Query::new(corpus, queries[i], floats.scores, goal, eager), floats))
             })
             .collect()
     };
     // Queries beyond float32 are judged; the others try codes, then floats.
     let mut numbers: Vec<usize> = (0..queries.len()).filter(|&i| floats[i].is_some()).collect();
-    for way in [by_codes, by_floats] {
-        let mut block = collect(&numbers);
+    for (way, eager) in [(by_codes as Way, encoder.has_rest()), (by_floats, false)] {
+        let mut block = collect(&numbers, eager);
         way(corpus, encoder, &mut block, chunks.clone(), worker);
         let done = numbers.iter().zip(block);
-        numbers = done.filter_map(|(&i, (query, _))| {
-            if query.failed {
-                return Some(i);
-            }
-            answers[i] = Some(query.answer);
-            None
-        }).collect();
+        numbers = done
+            .filter_map(|(&i, (query, _))| {
+                if query.failed {
+                    return Some(i);
+                }
+                answers[i] = Some(query.answer);
+                None
+            })
+            .collect();
         if numbers.is_empty() {
             break;
         }
@@ -220,14 +272,14 @@ fn by_codes(
     // Tiles of equal size.
     let tiles = block.len().div_ceil(TILE);
     let per_tile = block.len().div_ceil(tiles);
-    let limit_of_codes = int8::query_limit(corpus.isa);
     let mut coded: Vec<(Tile, [[f32; TILE]; 2])> = Vec::with_capacity(tiles);
-    for queries in block.chunks(per_tile) {
-        let len = queries.len();
+    let floats: Vec<&QueryFloats> = block.iter().map(|(_, floats)| *floats).collect();
+    let codes = encoder.query_codes(&floats, int8::query_limit(corpus.isa));
+    for codes in codes.chunks(per_tile) {
+        let len = codes.len();
         let mut tile = Tile { len, ..Tile::default() };
         let mut margins = [[0.0; TILE]; 2];
-        for (q, (_, floats)) in queries.iter().enumerate() {
-            let code = encoder.query_code(floats, limit_of_codes);
+        for (q, code) in codes.iter().enumerate() {
             tile.words.resize(code.codes.len() / STEP * len, 0);
             for (s, word) in code.codes.as_chunks::<STEP>().0.iter().enumerate() {
                 tile.words[s * len + q] = i32::from_le_bytes(word.map(|code| code as u8));
@@ -279,8 +331,7 @@ fn by_codes(
                 if allowed == 0 {
                     continue;
                 }
-                let panel = codes.panel(p);
-                let ratios = codes.ratios(p);
+                let (panel, ratios) = (codes.panel(p), codes.ratios(p));
                 for ((tile, margins), queries) in coded.iter_mut().zip(block.chunks_mut(per_tile)) {
                     for q in 0..TILE {
                         let margin = margins[0][q] * ratios.rounding + margins[1][q] * ratios.norm;
@@ -291,23 +342,10 @@ fn by_codes(
                     while hits != 0 {
                         let q = hits.trailing_zeros() as usize;
                         hits &= hits - 1;
+                        let first = (c * CHUNK + p * PANEL) as u32;
                         let query = &mut queries[q].0;
-                        let mut mask = passed.masks[q] & allowed;
-                        while mask != 0 {
-                            let r = mask.trailing_zeros() as usize;
-                            mask &= mask - 1;
-                            let step = panel.factors[r] * tile.scale[q];
-                            let sum = passed.sums[q][r];
-                            let bias = panel.biases.map_or(0.0, |biases| biases[r]);
-                            let score = |sum: i32| sum as f32 * step + bias;
-                            let optimistic = score(sum);
-                            let optimistic = optimistic + optimistic.abs() * 1e-6 + 1e-37;
-                            let row = (c * CHUNK + p * PANEL + r) as u32;
-                            let rest = if rest { last_step(panel, tile, r, q) } else { 0 };
-                            let estimate = score(sum - tile.margin[q] - rest);
-                            let candidate = Candidate { optimistic, estimate, row };
-                            query.push(corpus, candidate, limit, &mut wide);
-                        }
+                        let hit = Hit { panel, tile, q, rest, mask: passed.masks[q] & allowed };
+                        hit.push(corpus, query, &passed.sums[q], first, limit, &mut wide);
                         tile.threshold[q] =
                             query.threshold(if biased { 1.0 } else { tile.scale[q] });
                     }
@@ -323,12 +361,54 @@ fn by_codes(
     }
 }
 
-/// What the last step, which holds the rests, adds to a sum: a bound, and most often far too much.
-fn last_step(panel: Panel<'_>, tile: &Tile, row: usize, query: usize) -> i32 {
-    let Some(step) = panel.codes.last() else { return 0 };
-    let word = tile.words[tile.words.len() - tile.len + query].to_le_bytes();
-    let codes = step.0.as_chunks::<STEP>().0[row];
-    codes.iter().zip(word).map(|(&code, word)| (i32::from(code) - 128) * i32::from(word as i8)).sum()
+/// A query and the rows of a panel that passed its threshold.
+struct Hit<'a> {
+    panel: Panel<'a>,
+    tile: &'a Tile,
+    q: usize,
+    /// Whether the last step holds the rests.
+    rest: bool,
+    mask: u32,
+}
+
+impl Hit<'_> {
+    /// Makes candidates of the rows; `first` is the number of the panel's first row.
+    fn push(
+        &self,
+        corpus: Corpus<'_>,
+        query: &mut Query<'_>,
+        sums: &[i32; PANEL],
+        first: u32,
+        limit: usize,
+        wide: &mut [f64],
+    ) {
+        let mut mask = self.mask;
+        while mask != 0 {
+            let r = mask.trailing_zeros() as usize;
+            mask &= mask - 1;
+            let step = self.panel.factors[r] * self.tile.scale[self.q];
+            let bias = self.panel.biases.map_or(0.0, |biases| biases[r]);
+            let score = |sum: i32| sum as f32 * step + bias;
+            let optimistic = score(sums[r]);
+            let optimistic = optimistic + optimistic.abs() * 1e-6 + 1e-37;
+            let wide_part = self.tile.margin[self.q] + if self.rest { self.rest(r) } else { 0 };
+            let estimate = score(sums[r] - wide_part);
+            let floor = score(sums[r] - 2 * wide_part) + bias * 5e-6;
+            let floor = floor - floor.abs() * 1e-6 - 1e-37;
+            let candidate = Candidate { optimistic, estimate, row: first + r as u32 };
+            query.push(corpus, candidate, floor, limit, wide);
+        }
+    }
+
+    /// What the last step adds to a sum: a bound, and most often far too much.
+    fn rest(&self, row: usize) -> i32 {
+        let Some(step) = self.panel.codes.last() else { return 0 };
+        let words = &self.tile.words;
+        let word = words[words.len() - self.tile.len + self.q].to_le_bytes();
+        let codes = step.0.as_chunks::<STEP>().0[row];
+        let product = |(code, word): (u8, u8)| (i32::from(code) - 128) * i32::from(word as i8);
+        codes.into_iter().zip(word).map(product).sum()
+    }
 }
 
 /// Sweeps float32 products of whole rows.
@@ -384,8 +464,10 @@ fn by_floats(
                         let estimate = products[i] + biases[i];
                         let optimistic = estimate + margin * norms[i];
                         let optimistic = optimistic + optimistic.abs() * 1e-6 + 1e-37;
+                        let floor = estimate - margin * norms[i] + biases[i] * 5e-6;
+                        let floor = floor - floor.abs() * 1e-6 - 1e-37;
                         let candidate = Candidate { optimistic, estimate, row: row(i) };
-                        query.push(corpus, candidate, usize::MAX, &mut wide);
+                        query.push(corpus, candidate, floor, usize::MAX, &mut wide);
                     }
                 }
             }

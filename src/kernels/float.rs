@@ -1,17 +1,17 @@
 //! Float64 distances, defined so that every instruction set gives the same bits.
 //!
-//! A sum runs in eight lanes: lane `j` adds elements `j, j+8, j+16, …` in order, and the lanes
-//! are added as `((0+4)+(2+6)) + ((1+5)+(3+7))`. Products are rounded before they are added (no
-//! fused multiply-add, which not every machine has). Eight lanes are one AVX-512 register, two
-//! AVX2 or four SSE2 ones, so the compiler vectorises one plain loop for each without changing a
-//! bit; pulp gives it the instruction set to do so with.
+//! A sum runs in 32 lanes: lane `j` adds elements `j, j+32, j+64, …` in order; then the upper half
+//! of the lanes is added to the lower half until one is left. Products are rounded before they are
+//! added (no fused multiply-add, which not every machine has). 32 lanes are four AVX-512 registers,
+//! enough to hide the latency of an addition, so the compiler vectorises one plain loop for every
+//! instruction set without changing a bit; pulp gives it the instruction set to do so with.
 
 use pulp::Arch;
 
 use super::{Isa, isa};
 use crate::metric::Metric;
 
-const LANES: usize = 8;
+const LANES: usize = 32;
 
 /// pulp's token for the instruction set in use.
 fn arch() -> Arch {
@@ -25,9 +25,45 @@ fn arch() -> Arch {
     }
 }
 
+/// `out[g] = ⟨x, y⟩` over dimensions `group · g..group · (g + 1)`, in float32.
+pub(crate) fn partial_products(x: &[f32], y: &[f32], group: usize, out: &mut [f32]) {
+    dispatch(
+        #[inline(always)]
+        || {
+            for ((x, y), out) in x.chunks(group).zip(y.chunks(group)).zip(&mut *out) {
+                let mut sum = [0.0; 8];
+                for (x, y) in x.chunks(8).zip(y.chunks(8)) {
+                    for (sum, (x, y)) in sum.iter_mut().zip(x.iter().zip(y)) {
+                        *sum += x * y;
+                    }
+                }
+                *out = sum.iter().sum();
+            }
+        },
+    );
+}
+
+/// A plain loop, to be compiled for the instruction set in use.
+///
+/// pulp takes closures too, but through `FnOnce`, whose shim is not inlined: the loop would be
+/// compiled for the baseline then, three times slower.
+struct Loop<F>(F);
+
+impl<R, F: FnMut() -> R> pulp::WithSimd for Loop<F> {
+    type Output = R;
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(mut self, _: S) -> R {
+        (self.0)()
+    }
+}
+
 /// Runs a plain loop compiled for the instruction set in use.
-pub(crate) fn dispatch<R>(body: impl FnOnce() -> R) -> R {
-    arch().dispatch(body)
+///
+/// The closure must be `#[inline(always)]`: only what is inlined here is compiled so.
+#[inline(always)]
+pub(crate) fn dispatch<R>(body: impl FnMut() -> R) -> R {
+    arch().dispatch(Loop(body))
 }
 
 #[inline(always)]
@@ -48,23 +84,55 @@ fn lanes(q: &[f64], x: &[f64], term: impl Fn(f64, f64) -> f64) -> [f64; LANES] {
 }
 
 #[inline(always)]
-fn fold(s: [f64; LANES]) -> f64 {
-    ((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7]))
+fn fold(mut sum: [f64; LANES]) -> f64 {
+    let mut half = LANES / 2;
+    while half > 0 {
+        let (low, high) = sum.split_at_mut(half);
+        low.iter_mut().zip(high).for_each(|(low, high)| *low += *high);
+        half /= 2;
+    }
+    sum[0]
 }
 
 /// `⟨q, x⟩`.
 pub(crate) fn dot(q: &[f64], x: &[f64]) -> f64 {
-    arch().dispatch(|| fold(lanes(q, x, |q, x| q * x)))
+    dispatch(
+        #[inline(always)]
+        || {
+            fold(lanes(
+                q,
+                x,
+                #[inline(always)]
+                |q, x| q * x,
+            ))
+        },
+    )
 }
 
 /// The largest magnitude; NaN or infinite exactly if some number is.
 pub(crate) fn max_abs(x: &[f64]) -> f64 {
-    // `x - x` is 0 for a finite number and NaN for any other, and a sum keeps a NaN, which a
-    // maximum would lose.
-    arch().dispatch(|| {
-        let poison = fold(lanes(x, x, |x, _| x - x));
-        x.iter().fold(0.0, |most: f64, x| if x.abs() > most { x.abs() } else { most }) + poison
-    })
+    dispatch(
+        #[inline(always)]
+        || {
+            // `x - x` is 0 for a finite number and NaN for any other, and a sum keeps a NaN, which a
+            // maximum would lose.
+            let poison = fold(lanes(
+                x,
+                x,
+                #[inline(always)]
+                |x, _| x - x,
+            ));
+            let mut most = [0.0f64; LANES];
+            let (chunks, tail) = x.as_chunks::<LANES>();
+            for x in chunks {
+                for j in 0..LANES {
+                    most[j] = if x[j].abs() > most[j] { x[j].abs() } else { most[j] };
+                }
+            }
+            tail.iter().fold(most.into_iter().fold(0.0, f64::max), |most, x| most.max(x.abs()))
+                + poison
+        },
+    )
 }
 
 /// One query and the metric, resolved once for many rows.
@@ -86,22 +154,64 @@ impl<'a> Judge<'a> {
     /// The distance of a row, as the public API gives it.
     pub(crate) fn distance(&self, row: &[f64]) -> f64 {
         let q = self.query;
-        self.arch.dispatch(
+        self.arch.dispatch(Loop(
             #[inline(always)]
             || match self.metric {
-                Metric::SqEuclidean => fold(lanes(q, row, |q, x| (q - x) * (q - x))),
-                Metric::Euclidean => fold(lanes(q, row, |q, x| (q - x) * (q - x))).sqrt(),
-                Metric::Manhattan => fold(lanes(q, row, |q, x| (q - x).abs())),
+                Metric::SqEuclidean => fold(lanes(
+                    q,
+                    row,
+                    #[inline(always)]
+                    |q, x| (q - x) * (q - x),
+                )),
+                Metric::Euclidean => fold(lanes(
+                    q,
+                    row,
+                    #[inline(always)]
+                    |q, x| (q - x) * (q - x),
+                ))
+                .sqrt(),
+                Metric::Manhattan => fold(lanes(
+                    q,
+                    row,
+                    #[inline(always)]
+                    |q, x| (q - x).abs(),
+                )),
                 // Adding +0.0 turns −0.0 into +0.0, so that orthogonal rows have one distance.
-                Metric::InnerProduct => -fold(lanes(q, row, |q, x| q * x)) + 0.0,
+                Metric::InnerProduct => {
+                    -fold(lanes(
+                        q,
+                        row,
+                        #[inline(always)]
+                        |q, x| q * x,
+                    )) + 0.0
+                }
                 Metric::Chebyshev => chebyshev(q, row),
                 Metric::Cosine => {
-                    let square = fold(lanes(row, row, |x, y| x * y));
-                    cosine(fold(lanes(q, row, |q, x| q * x)), self.square, square)
+                    let [dot, square] = products(q, row);
+                    cosine(dot, self.square, square)
                 }
             },
-        )
+        ))
     }
+}
+
+/// `⟨q, x⟩` and `⟨x, x⟩` in one pass, each as [`lanes`] and [`fold`] define it.
+#[inline(always)]
+fn products(q: &[f64], x: &[f64]) -> [f64; 2] {
+    let (qs, q_tail) = q.as_chunks::<LANES>();
+    let (xs, x_tail) = x.as_chunks::<LANES>();
+    let (mut dot, mut square) = ([0.0; LANES], [0.0; LANES]);
+    for (q, x) in qs.iter().zip(xs) {
+        for j in 0..LANES {
+            dot[j] += q[j] * x[j];
+            square[j] += x[j] * x[j];
+        }
+    }
+    for (j, (&q, &x)) in q_tail.iter().zip(x_tail).enumerate() {
+        dot[j] += q * x;
+        square[j] += x * x;
+    }
+    [fold(dot), fold(square)]
 }
 
 #[inline(always)]
@@ -128,11 +238,8 @@ fn chebyshev(q: &[f64], x: &[f64]) -> f64 {
 #[inline(always)]
 fn cosine(dot: f64, qq: f64, xx: f64) -> f64 {
     let product = qq * xx;
-    let norms = if (1e-290..=1e290).contains(&product) {
-        product.sqrt()
-    } else {
-        qq.sqrt() * xx.sqrt()
-    };
+    let norms =
+        if (1e-290..=1e290).contains(&product) { product.sqrt() } else { qq.sqrt() * xx.sqrt() };
     // A zero vector has no direction: distance 1 to everything, as in scikit-learn.
     if norms == 0.0 { 1.0 } else { (1.0 - dot / norms).max(0.0).min(2.0) }
 }
@@ -141,12 +248,15 @@ fn cosine(dot: f64, qq: f64, xx: f64) -> f64 {
 /// what was written.
 pub(crate) fn centre(x: &[f64], factor: f64, mean: &[f64], unit: f64, out: &mut [f32]) -> f64 {
     assert!(x.len() == mean.len() && x.len() == out.len());
-    arch().dispatch(|| {
-        for ((out, &x), &mean) in out.iter_mut().zip(x).zip(mean) {
-            *out = ((x * factor - mean) * unit) as f32;
-        }
-        square_norm_lanes(out)
-    })
+    dispatch(
+        #[inline(always)]
+        || {
+            for ((out, &x), &mean) in out.iter_mut().zip(x).zip(mean) {
+                *out = ((x * factor - mean) * unit) as f32;
+            }
+            square_norm_lanes(out)
+        },
+    )
 }
 
 #[inline(always)]
@@ -166,49 +276,61 @@ fn square_norm_lanes(x: &[f32]) -> f64 {
 
 /// `⟨x, x⟩` in float64.
 pub(crate) fn square_norm(x: &[f32]) -> f64 {
-    arch().dispatch(|| square_norm_lanes(x))
+    dispatch(
+        #[inline(always)]
+        || square_norm_lanes(x),
+    )
 }
 
 /// Largest magnitude of float32 numbers; NaNs are passed over.
 pub(crate) fn max_abs_f32(x: &[f32]) -> f32 {
-    arch().dispatch(|| {
-        let mut most = [0.0f32; 16];
-        let (chunks, tail) = x.as_chunks::<16>();
-        for x in chunks {
-            for j in 0..16 {
-                most[j] = if x[j].abs() > most[j] { x[j].abs() } else { most[j] };
+    dispatch(
+        #[inline(always)]
+        || {
+            let mut most = [0.0f32; 16];
+            let (chunks, tail) = x.as_chunks::<16>();
+            for x in chunks {
+                for j in 0..16 {
+                    most[j] = if x[j].abs() > most[j] { x[j].abs() } else { most[j] };
+                }
             }
-        }
-        tail.iter().fold(most.into_iter().fold(0.0, f32::max), |most, x| most.max(x.abs()))
-    })
+            tail.iter().fold(most.into_iter().fold(0.0, f32::max), |most, x| most.max(x.abs()))
+        },
+    )
 }
 
-/// Rounds `x / step` to whole numbers in `-limit..=limit`; returns the squared norm of what the
-/// rounding lost, `Σ(x − step·code)²`, in units of `x`.
-pub(crate) fn quantize(x: &[f32], step: f32, limit: i8, out: &mut [i8]) -> f64 {
+/// Rounds `x / step` to whole numbers, which must lie in −128…127; returns the squared norm of
+/// what the rounding lost, `Σ(x − step·code)²`, in units of `x`.
+pub(crate) fn quantize(x: &[f32], step: f32, out: &mut [i8]) -> f64 {
+    /// 1.5·2²³, where float32 counts in ones: adding it rounds to the nearest whole number, whose
+    /// two's complement is then the lowest byte. Two additions on any instruction set.
+    const ONES: f32 = 12_582_912.0;
     assert_eq!(x.len(), out.len());
-    let (inverse, limit) = (1.0 / step, f32::from(limit));
-    arch().dispatch(|| {
-        let (xs, x_tail) = x.as_chunks::<16>();
-        let (outs, out_tail) = out.as_chunks_mut::<16>();
-        let mut lost = [0.0f32; 16];
-        for (x, out) in xs.iter().zip(outs) {
-            for j in 0..16 {
-                let code = round(x[j] * inverse).clamp(-limit, limit);
-                let rest = x[j] - code * step;
-                lost[j] += rest * rest;
-                out[j] = code as i32 as i8;
+    let inverse = 1.0 / step;
+    dispatch(
+        #[inline(always)]
+        || {
+            let mut lost = [0.0f32; 16];
+            let (xs, x_tail) = x.as_chunks::<16>();
+            let (outs, out_tail) = out.as_chunks_mut::<16>();
+            for (x, out) in xs.iter().zip(outs) {
+                for j in 0..16 {
+                    let rounded = x[j] * inverse + ONES;
+                    let rest = x[j] - (rounded - ONES) * step;
+                    lost[j] += rest * rest;
+                    out[j] = rounded.to_bits() as i8;
+                }
             }
-        }
-        let mut total: f64 = lost.into_iter().map(f64::from).sum();
-        for (&x, out) in x_tail.iter().zip(out_tail) {
-            let code = round(x * inverse).clamp(-limit, limit);
-            let rest = x - code * step;
-            total += f64::from(rest * rest);
-            *out = code as i32 as i8;
-        }
-        total
-    })
+            let mut total: f64 = lost.into_iter().map(f64::from).sum();
+            for (&x, out) in x_tail.iter().zip(out_tail) {
+                let rounded = x * inverse + ONES;
+                let rest = x - (rounded - ONES) * step;
+                total += f64::from(rest * rest);
+                *out = rounded.to_bits() as i8;
+            }
+            total
+        },
+    )
 }
 
 /// Which `products[i] + margin · norms[i] + biases[i]` reach the threshold, 32 to a mask; `false`
@@ -222,35 +344,30 @@ pub(crate) fn passes(
     masks: &mut [u32],
 ) -> bool {
     assert!(products.len() == norms.len() && products.len() == biases.len());
-    arch().dispatch(|| {
-        masks.fill(0);
-        let mut any = false;
-        let parts = products.chunks(32).zip(norms.chunks(32)).zip(biases.chunks(32));
-        for (mask, ((products, norms), biases)) in masks.iter_mut().zip(parts) {
-            // First whether any does, which is one vector test; it is rare.
-            let bound = |i: usize| products[i] + biases[i] + margin * norms[i];
-            let (norms, biases) = (&norms[..products.len()], &biases[..products.len()]);
-            let mut count = 0u32;
-            for ((&product, &norm), &bias) in products.iter().zip(norms).zip(biases) {
-                count += u32::from(product + bias + margin * norm >= threshold);
-            }
-            if count != 0 {
-                any = true;
-                for i in 0..products.len() {
-                    *mask |= u32::from(bound(i) >= threshold) << i;
+    dispatch(
+        #[inline(always)]
+        || {
+            masks.fill(0);
+            let mut any = false;
+            let parts = products.chunks(32).zip(norms.chunks(32)).zip(biases.chunks(32));
+            for (mask, ((products, norms), biases)) in masks.iter_mut().zip(parts) {
+                // First whether any does, which is one vector test; it is rare.
+                let bound = |i: usize| products[i] + biases[i] + margin * norms[i];
+                let (norms, biases) = (&norms[..products.len()], &biases[..products.len()]);
+                let mut count = 0u32;
+                for ((&product, &norm), &bias) in products.iter().zip(norms).zip(biases) {
+                    count += u32::from(product + bias + margin * norm >= threshold);
+                }
+                if count != 0 {
+                    any = true;
+                    for i in 0..products.len() {
+                        *mask |= u32::from(bound(i) >= threshold) << i;
+                    }
                 }
             }
-        }
-        any
-    })
-}
-
-/// To the nearest whole number by adding and taking away 1.5·2²³, where float32 counts in ones:
-/// any instruction set does it in two additions. Only for magnitudes far below 2²².
-#[inline(always)]
-fn round(x: f32) -> f32 {
-    const ONES: f32 = 12_582_912.0;
-    (x + ONES) - ONES
+            any
+        },
+    )
 }
 
 #[cfg(test)]
@@ -259,9 +376,9 @@ mod tests {
 
     /// The definition, element by element.
     fn plain(term: impl Fn(usize) -> f64, dim: usize) -> f64 {
-        let mut sum = [0.0; 8];
+        let mut sum = [0.0; 32];
         for i in 0..dim {
-            sum[i % 8] += term(i);
+            sum[i % 32] += term(i);
         }
         fold(sum)
     }
@@ -311,7 +428,7 @@ mod tests {
         let x: Vec<f32> = (0..77).map(|i| ((i * 29 % 83) as f32 - 41.0) / 41.3).collect();
         let step = max_abs_f32(&x) / 127.0;
         let mut codes = vec![0i8; 77];
-        let lost = quantize(&x, step, 127, &mut codes);
+        let lost = quantize(&x, step, &mut codes);
         let mut expected = 0.0;
         for (x, code) in x.iter().zip(codes) {
             let rest = f64::from(*x) - f64::from(step) * f64::from(code);

@@ -80,12 +80,7 @@ impl Passed {
 ///
 /// If the panel and the tile are of different lengths.
 #[inline]
-pub(crate) fn sweep(
-    isa: Isa,
-    panel: Panel<'_>,
-    tile: &Tile,
-    passed: &mut Passed,
-) -> u32 {
+pub(crate) fn sweep(isa: Isa, panel: Panel<'_>, tile: &Tile, passed: &mut Passed) -> u32 {
     assert!((1..=TILE).contains(&tile.len));
     assert_eq!(panel.codes.len() * tile.len, tile.words.len());
     match isa {
@@ -107,11 +102,7 @@ pub(crate) fn sweep(
 }
 
 /// Plain loops: the reference the other kernels are tested against, and the fallback.
-fn sweep_portable(
-    panel: Panel<'_>,
-    tile: &Tile,
-    passed: &mut Passed,
-) -> u32 {
+fn sweep_portable(panel: Panel<'_>, tile: &Tile, passed: &mut Passed) -> u32 {
     let mut hits = 0;
     for q in 0..tile.len {
         let mut sums = [tile.margin[q].wrapping_sub(tile.offset[q]); PANEL];
@@ -165,11 +156,7 @@ mod x86 {
     /// The processor has the features named; `tile.words` holds `tile.len` words for each step
     /// of `panel.codes`, and `tile.len` is 1 to 12.
     #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-    pub(super) unsafe fn sweep_avx512(
-        panel: Panel<'_>,
-        tile: &Tile,
-        passed: &mut Passed,
-    ) -> u32 {
+    pub(super) unsafe fn sweep_avx512(panel: Panel<'_>, tile: &Tile, passed: &mut Passed) -> u32 {
         // SAFETY: `LEN` is `tile.len`; the rest is this function's own contract.
         unsafe {
             match tile.len {
@@ -236,10 +223,8 @@ mod x86 {
                     values[half] = _mm512_fmadd_ps(values[half], factor, bias);
                 }
             } else {
-                values = [
-                    _mm512_mul_ps(values[0], factors[0]),
-                    _mm512_mul_ps(values[1], factors[1]),
-                ];
+                values =
+                    [_mm512_mul_ps(values[0], factors[0]), _mm512_mul_ps(values[1], factors[1])];
             }
             let low = _mm512_cmp_ps_mask::<_CMP_GE_OQ>(values[0], threshold);
             let high = _mm512_cmp_ps_mask::<_CMP_GE_OQ>(values[1], threshold);
@@ -266,11 +251,7 @@ mod x86 {
             ///
             /// As `sweep_avx512`, for the features of this one.
             #[target_feature(enable = $features)]
-            pub(super) unsafe fn $name(
-                panel: Panel<'_>,
-                tile: &Tile,
-                passed: &mut Passed,
-            ) -> u32 {
+            pub(super) unsafe fn $name(panel: Panel<'_>, tile: &Tile, passed: &mut Passed) -> u32 {
                 let mut hits = 0;
                 let mut first = 0;
                 while first < tile.len {
@@ -381,11 +362,7 @@ mod arm {
     /// The processor has NEON and the 8-bit dot product; `tile.words` holds `tile.len` words for
     /// each step of `panel.codes`.
     #[target_feature(enable = "neon,dotprod")]
-    pub(super) unsafe fn sweep_neon(
-        panel: Panel<'_>,
-        tile: &Tile,
-        passed: &mut Passed,
-    ) -> u32 {
+    pub(super) unsafe fn sweep_neon(panel: Panel<'_>, tile: &Tile, passed: &mut Passed) -> u32 {
         let mut hits = 0;
         let steps = panel.codes.len();
         let flip = vdupq_n_u8(128);
@@ -398,9 +375,8 @@ mod arm {
             let mut sums = queries.map(|q| [vdupq_n_s32(tile.margin[q]); PANEL / 4]);
             let mut codes = panel.codes.as_ptr().cast::<u8>();
             for s in 0..steps {
-                let words = queries.map(|q| {
-                    vreinterpretq_s8_s32(vdupq_n_s32(tile.words[s * tile.len + q]))
-                });
+                let words = queries
+                    .map(|q| vreinterpretq_s8_s32(vdupq_n_s32(tile.words[s * tile.len + q])));
                 for block in 0..PANEL / 4 {
                     // SAFETY: a step has 128 bytes, eight blocks of 16.
                     unsafe {
@@ -480,6 +456,64 @@ mod tests {
                     }
                 }
             }
+        }
+    }
+}
+#[cfg(test)]
+mod timing {
+    use super::*;
+    #[test]
+    #[ignore]
+    fn rate() {
+        for (tiles, panels, steps) in [
+            (1, 1, 96),
+            (8, 1, 96),
+            (8, 2000, 96),
+            (1, 2000, 96),
+            (8, 3000, 32),
+            (8, 2000, 48),
+            (8, 1000, 192),
+        ] {
+            let codes: Vec<Step> = (0..steps * panels)
+                .map(|i| Step(std::array::from_fn(|j| (i * 31 + j * 7) as u8)))
+                .collect();
+            let t = Tile {
+                len: 12,
+                words: (0..12 * steps).map(|i| i as i32 * 77777).collect(),
+                threshold: [1e30; TILE],
+                ..Tile::default()
+            };
+            let all: Vec<Tile> = (0..tiles).map(|_| t.clone()).collect();
+            let f = [1.0f32; 32];
+            let mut passed = Passed::new();
+            let mut h = 0;
+            let reps = 4_000_000_000usize / (tiles * panels * steps * 4 * 32 * 12) + 1;
+            let mut best: f64 = 0.0;
+            for _ in 0..5 {
+                let s = std::time::Instant::now();
+                for _ in 0..reps {
+                    for p in 0..panels {
+                        for t in &all {
+                            h += sweep(
+                                Isa::current().unwrap(),
+                                Panel {
+                                    codes: &codes[p * steps..(p + 1) * steps],
+                                    factors: &f,
+                                    biases: None,
+                                },
+                                t,
+                                &mut passed,
+                            );
+                        }
+                    }
+                }
+                best = best.max(
+                    (reps * tiles * panels * steps * 4 * 32 * 12 * 2) as f64
+                        / s.elapsed().as_secs_f64()
+                        / 1e9,
+                );
+            }
+            println!("tiles {tiles} panels {panels} steps {steps}: {best:.0} Gop/s {h}");
         }
     }
 }

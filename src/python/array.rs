@@ -9,7 +9,8 @@ use std::ffi::c_void;
 use std::sync::Arc;
 
 use numpy::{
-    PyArrayDescr, PyArrayDescrMethods, PyArrayDyn, PyArrayMethods, PyUntypedArray, PyUntypedArrayMethods,
+    PyArrayDescr, PyArrayDescrMethods, PyArrayDyn, PyArrayMethods, PyUntypedArray,
+    PyUntypedArrayMethods,
 };
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::intern;
@@ -97,7 +98,8 @@ fn borrowable(array: &Bound<'_, PyUntypedArray>) -> Option<DType> {
 /// ml_dtypes' bfloat16, which NumPy numbers among the types it does not know itself.
 fn is_bfloat16(dtype: &Bound<'_, PyArrayDescr>) -> bool {
     const USER_TYPES: i32 = 256;
-    dtype.num() >= USER_TYPES && dtype.getattr("name").is_ok_and(|name| name.eq("bfloat16").unwrap_or(false))
+    dtype.num() >= USER_TYPES
+        && dtype.getattr("name").is_ok_and(|name| name.eq("bfloat16").unwrap_or(false))
 }
 
 /// Any array-like as a NumPy array, without looking at its numbers.
@@ -112,9 +114,9 @@ fn as_array<'py>(object: &Bound<'py, PyAny>, what: &str) -> PyResult<Bound<'py, 
         from_dlpack(&numpy, object)
     } else {
         // torch refuses to convert bfloat16 itself, but exports it.
-        numpy.call_method1(intern!(py, "asarray"), (object,)).or_else(|error| {
-            if dlpack { from_dlpack(&numpy, object) } else { Err(error) }
-        })
+        numpy
+            .call_method1(intern!(py, "asarray"), (object,))
+            .or_else(|error| if dlpack { from_dlpack(&numpy, object) } else { Err(error) })
     };
     match result.and_then(|array| array.cast_into::<PyUntypedArray>().map_err(PyErr::from)) {
         Ok(array) => Ok(array),
@@ -293,9 +295,8 @@ pub(super) fn ids(object: &Bound<'_, PyAny>, what: &str) -> PyResult<Vec<i64>> {
     let py = object.py();
     let array = as_array(object, what)?;
     let dtype = array.dtype();
-    let refuse = || {
-        PyTypeError::new_err(format!("expected {what} to be integers, got an array of {dtype}"))
-    };
+    let refuse =
+        || PyTypeError::new_err(format!("expected {what} to be integers, got an array of {dtype}"));
     if array.ndim() > 1 {
         return Err(PyValueError::new_err(format!(
             "expected {what} of 1 dimension, got {} (shape {})",
@@ -317,7 +318,9 @@ pub(super) fn ids(object: &Bound<'_, PyAny>, what: &str) -> PyResult<Vec<i64>> {
         _ if array.len() == 0 => return Ok(Vec::new()),
         b'O' => {
             let all_int = array.call_method0("ravel")?.try_iter()?.all(|item| {
-                item.is_ok_and(|item| item.is_instance_of::<PyInt>() && !item.is_instance_of::<PyBool>())
+                item.is_ok_and(|item| {
+                    item.is_instance_of::<PyInt>() && !item.is_instance_of::<PyBool>()
+                })
             });
             if !all_int {
                 return Err(refuse());

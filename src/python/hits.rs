@@ -43,11 +43,20 @@ fn distances<'py>(
 }
 
 fn exact(py: Python<'_>, queries: usize, single: bool) -> PyResult<Py<PyAny>> {
-    if single { true.into_py_any(py) } else { array(py, &[queries], vec![true; queries].into_iter()).into_py_any(py) }
+    if single {
+        true.into_py_any(py)
+    } else {
+        array(py, &[queries], vec![true; queries].into_iter()).into_py_any(py)
+    }
 }
 
 /// A small table of the first answers.
-fn table(py: Python<'_>, title: &str, rows: &[(usize, Vec<(i64, f64)>)], more: bool) -> [String; 2] {
+fn table(
+    py: Python<'_>,
+    title: &str,
+    rows: &[(usize, Vec<(i64, f64)>)],
+    more: bool,
+) -> [String; 2] {
     let _ = py;
     let mut text = format!("{title}\n{:>6} {:>5} {:>20} {:>14}", "query", "rank", "id", "distance");
     let mut html = format!(
