@@ -88,7 +88,7 @@ pub(crate) struct Scratch {
 #[derive(Debug, Clone)]
 pub(crate) struct Codes {
     len: usize,
-    codes: Vec<Step>,
+    panels: Vec<Step>,
     /// The step `A` of each row, padded to whole panels.
     factors: Vec<f32>,
     /// `−‖z‖²/2` of each row, from above; empty where the metric has none.
@@ -168,6 +168,16 @@ impl Encoder {
     /// `None` where codes cannot help: a metric that is not a product, or numbers so small that
     /// their squares underflow.
     pub(crate) fn learn(metric: Metric, dim: usize, blocks: &[Rows]) -> Option<Self> {
+        Self::learn_with(metric, dim, blocks, AXES_MIN_ROWS)
+    }
+
+    /// [`Encoder::learn`] with axes from `axes_min_rows` rows, so that tests can have them early.
+    pub(crate) fn learn_with(
+        metric: Metric,
+        dim: usize,
+        blocks: &[Rows],
+        axes_min_rows: usize,
+    ) -> Option<Self> {
         let n: usize = blocks.iter().map(Rows::len).sum();
         if !metric.is_product() || n == 0 {
             return None;
@@ -222,7 +232,7 @@ impl Encoder {
             encoder.unit = 2f64.powi(-(most.log2().ceil() as i32));
         }
         encoder.set_slack(0.0);
-        if n >= AXES_MIN_ROWS && (AXES_MIN_DIM..=1024.max(n / 64)).contains(&dim) {
+        if n >= axes_min_rows && (AXES_MIN_DIM..=1024.max(n / 64)).contains(&dim) {
             encoder.learn_axes(&sample, n, dim);
         }
         (encoder.width <= MAX_WIDTH).then_some(encoder)
@@ -256,7 +266,7 @@ impl Encoder {
         }
         let Some((axes, _)) = matmul::principal_axes(&lessons, dim) else { return };
         let width = self.probe(&probe, n, &axes, dim);
-        let width = std::env::var("OMEN_W").ok().and_then(|w| w.parse().ok()).unwrap_or(width);
+
         if width < dim {
             let axes = matmul::mix(&axes[..width * dim], dim);
             let defect = matmul::orthonormality_defect(&axes, dim);
@@ -401,7 +411,7 @@ impl Encoder {
         let steps = self.steps();
         let mut codes = before.cloned().unwrap_or_else(|| Codes {
             len: 0,
-            codes: Vec::new(),
+            panels: Vec::new(),
             factors: Vec::new(),
             biases: Vec::new(),
             ratios: Vec::new(),
@@ -409,8 +419,8 @@ impl Encoder {
         });
         let panels = rows.len().div_ceil(PANEL);
         let fit = |n: usize, len: usize| n.saturating_sub(len);
-        codes.codes.reserve_exact(fit(panels * steps, codes.codes.len()));
-        codes.codes.resize(panels * steps, Step([128; PANEL * STEP]));
+        codes.panels.reserve_exact(fit(panels * steps, codes.panels.len()));
+        codes.panels.resize(panels * steps, Step([128; PANEL * STEP]));
         codes.factors.reserve_exact(fit(panels * PANEL, codes.factors.len()));
         codes.factors.resize(panels * PANEL, 0.0);
         if self.metric.is_euclidean() {
@@ -577,15 +587,7 @@ impl Encoder {
                 }
             }
         };
-        Some(QueryFloats {
-            floats,
-            margin: self.float_slack * self.reach_of_query(norm_square),
-            scores,
-        })
-    }
-
-    fn reach_of_query(&self, norm_square: f64) -> f64 {
-        norm_square.sqrt() * (1.0 + 1e-6) + 1e-35
+        Some(QueryFloats { floats, margin: self.float_slack * reach_of_query(norm_square), scores })
     }
 
     /// The codes of queries, at most `limit` in magnitude.
@@ -602,7 +604,7 @@ impl Encoder {
 
     fn query_code(&self, query: &[f32], floats: &[f32], limit: i8) -> QueryCode {
         let square = float::square_norm(query);
-        let norm = self.reach_of_query(square);
+        let norm = reach_of_query(square);
         let mut swept = Vec::new();
         let floats = self.with_rest(floats, square, &mut swept);
         let mut codes = vec![0; self.steps() * STEP];
@@ -620,6 +622,11 @@ impl Encoder {
     }
 }
 
+/// A number not below the norm of a query, given the squared norm of its floats.
+fn reach_of_query(norm_square: f64) -> f64 {
+    norm_square.sqrt() * (1.0 + 1e-6) + 1e-35
+}
+
 /// Codes of a vector; their step, and the norm of what rounding lost, from above.
 fn quantize(floats: &[f32], norm: f64, limit: i8, codes: &mut [i8]) -> (f32, f64) {
     // The floor keeps every ratio below 2¹² where the axes miss a vector entirely.
@@ -631,7 +638,7 @@ fn quantize(floats: &[f32], norm: f64, limit: i8, codes: &mut [i8]) -> (f32, f64
 impl Codes {
     /// Scatters the codes of one row into its panel.
     fn put(&mut self, row: usize, codes: &[i8]) {
-        let panel = &mut self.codes[row / PANEL * self.steps..][..self.steps];
+        let panel = &mut self.panels[row / PANEL * self.steps..][..self.steps];
         for (step, word) in panel.iter_mut().zip(codes.as_chunks::<STEP>().0) {
             step.0.as_chunks_mut::<STEP>().0[row % PANEL] = word.map(|code| (code as u8) ^ 128);
         }
@@ -643,14 +650,14 @@ impl Codes {
     }
 
     pub(crate) fn nbytes(&self) -> usize {
-        self.codes.capacity() * size_of::<Step>()
+        self.panels.capacity() * size_of::<Step>()
             + 4 * (self.factors.capacity() + self.biases.capacity())
             + size_of::<Ratios>() * self.ratios.capacity()
     }
 
     pub(crate) fn panel(&self, panel: usize) -> Panel<'_> {
         Panel {
-            codes: &self.codes[panel * self.steps..(panel + 1) * self.steps],
+            codes: &self.panels[panel * self.steps..(panel + 1) * self.steps],
             factors: &self.factors.as_chunks::<PANEL>().0[panel],
             biases: self.biases.as_chunks::<PANEL>().0.get(panel),
         }

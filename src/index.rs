@@ -55,7 +55,8 @@ struct State {
     encoder: Option<Arc<Encoder>>,
     /// Rows when the encoder learned.
     learned: usize,
-    next_id: i64,
+    /// One more than the largest id so far, which may be the largest there is.
+    next_id: i128,
 }
 
 /// Which rows may answer.
@@ -85,6 +86,8 @@ pub struct Hits {
     pub ids: Vec<i64>,
     /// Their distances.
     pub distances: Vec<f64>,
+    /// Answers of each query, where that is the same for all: `min(k, rows allowed)`.
+    pub k: usize,
 }
 
 impl State {
@@ -221,6 +224,9 @@ impl Index {
         monitor: &mut dyn Monitor,
     ) -> Result<Self> {
         let index = Self::empty(rows.dim(), metric)?;
+        // An index made of no rows has their number type all the same.
+        let state = State { dtype: Some(rows.dtype()), ..(*index.state()).clone() };
+        index.publish(state, 0, &[]);
         index.add(rows, ids, threads, monitor)?;
         Ok(index)
     }
@@ -371,6 +377,10 @@ impl Index {
             offsets: Vec::with_capacity(lists.len() + 1),
             ids: Vec::with_capacity(count),
             distances: Vec::with_capacity(count),
+            k: match goal {
+                Goal::Nearest(k) => k.min(corpus.candidates()),
+                Goal::Within(_) => 0,
+            },
         };
         hits.offsets.push(0);
         for list in lists {
@@ -471,6 +481,9 @@ impl Index {
     ) -> Result<Vec<Arc<Chunk>>> {
         let Some(encoder) = encoder else {
             let plain = |rows: &Rows| Arc::new(Chunk { rows: rows.clone(), codes: None });
+            if !monitor.finish() {
+                return Err(Error::Interrupted);
+            }
             return Ok(blocks.iter().map(plain).collect());
         };
         let tasks = blocks.len().div_ceil(ENCODE_CHUNKS);
@@ -497,10 +510,11 @@ impl Index {
 
     fn new_ids(&self, state: &State, len: usize, ids: Option<&[i64]>) -> Result<Vec<i64>> {
         let Some(ids) = ids else {
-            let end = i64::try_from(len).ok().and_then(|len| state.next_id.checked_add(len));
-            let end =
-                end.ok_or_else(|| Error::invalid("no integers are left for ids: give ids="))?;
-            return Ok((state.next_id..end).collect());
+            let end = state.next_id + len as i128;
+            if end > i128::from(i64::MAX) + 1 {
+                return Err(Error::invalid("no integers are left for ids: give ids="));
+            }
+            return Ok((state.next_id..end).map(|id| id as i64).collect());
         };
         if ids.len() != len {
             let got = ids.len();
@@ -509,9 +523,6 @@ impl Index {
             )));
         }
         repeated(ids)?;
-        if ids.contains(&i64::MAX) {
-            return Err(Error::invalid("the id 9223372036854775807 is reserved"));
-        }
         let published = self.published();
         match ids.iter().find(|&&id| state.row(id, published.places.as_ref()).is_some()) {
             Some(id) => Err(Error::invalid(format!(
@@ -526,7 +537,7 @@ impl Index {
         let last = first.checked_sub(1).map(|row| next.id(row));
         next.ascending &=
             ids.is_sorted() && ids.first().is_none_or(|&id| last.is_none_or(|l| l < id));
-        next.next_id = ids.iter().fold(next.next_id, |next, &id| next.max(id + 1));
+        next.next_id = ids.iter().fold(next.next_id, |next, &id| next.max(i128::from(id) + 1));
         let mut places = None;
         if !next.ascending && self.published().places.is_none() {
             let rows = 0..next.rows();
@@ -582,7 +593,7 @@ impl Index {
         let live = state.live_rows();
         let mut next = State { live: None, chunks: Vec::new(), ids: Vec::new(), ..state.clone() };
         if live.is_empty() {
-            next = State { dtype: None, encoder: None, learned: 0, ascending: true, ..next };
+            next = State { encoder: None, learned: 0, ascending: true, ..next };
         }
         let dtype = state.dtype.unwrap_or(DType::F32);
         let mut blocks = Vec::new();

@@ -64,7 +64,7 @@ pub struct Rows {
     dim: usize,
     dtype: DType,
     /// Keeps `data` alive; never looked into.
-    owner: Arc<dyn Any + Send + Sync>,
+    _owner: Arc<dyn Any + Send + Sync>,
 }
 
 // SAFETY: `data` is only read, through raw pointers that assume nothing about its value, and the
@@ -87,7 +87,7 @@ impl Rows {
         dtype: DType,
         owner: Arc<dyn Any + Send + Sync>,
     ) -> Self {
-        Self { data, len, dim, dtype, owner }
+        Self { data, len, dim, dtype, _owner: owner }
     }
 
     /// Owns `values`, `dim` to a row.
@@ -101,7 +101,7 @@ impl Rows {
             return Err(Error::invalid(format!("cannot cut {len} values into rows of {dim}")));
         }
         let (data, len) = (values.as_ptr().cast(), values.len() / dim);
-        Ok(Self { data, len, dim, dtype: T::DTYPE, owner: Arc::new(values) })
+        Ok(Self { data, len, dim, dtype: T::DTYPE, _owner: Arc::new(values) })
     }
 
     /// The number of rows.
@@ -157,7 +157,7 @@ impl Rows {
     /// A block that owns the raw bytes of rows.
     pub(crate) fn from_bytes(bytes: Vec<u8>, dim: usize, dtype: DType) -> Self {
         let len = bytes.len() / (dim * dtype.size());
-        Self { data: bytes.as_ptr(), len, dim, dtype, owner: Arc::new(bytes) }
+        Self { data: bytes.as_ptr(), len, dim, dtype, _owner: Arc::new(bytes) }
     }
 
     fn row_pointer(&self, row: usize) -> *const u8 {
@@ -193,7 +193,9 @@ impl Rows {
             DType::I8 => widen::<i8, f64>(data, out, f64::from),
             DType::U8 => widen::<u8, f64>(data, out, f64::from),
             // Hardware converts half precision to float32 only, eight numbers at a time.
-            DType::F16 => widen_half(data, out, f16::from_bits, |h, f| h.convert_to_f32_slice(f)),
+            DType::F16 => {
+                widen_half(data, out, f16::from_bits, HalfFloatSliceExt::convert_to_f32_slice);
+            }
             DType::BF16 => {
                 widen::<u16, f64>(data, out, |x| f64::from(bf16::from_bits(x).to_f32()));
             }

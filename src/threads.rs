@@ -28,6 +28,11 @@ const LOOK: u64 = 1 << 22;
 pub trait Monitor {
     /// Told every 25 ms or so how much of the work is done; `false` stops it.
     fn poll(&mut self, done: u64, total: u64) -> bool;
+
+    /// Told once that all is done, before anything is published; `false` discards it.
+    fn finish(&mut self) -> bool {
+        true
+    }
 }
 
 /// Never stops anything.
@@ -54,7 +59,7 @@ pub(crate) struct Worker<'a> {
     /// Multiply-adds not yet told to the job.
     pending: Cell<u64>,
     /// Only the calling thread has it.
-    monitor: Option<RefCell<(&'a mut dyn Monitor, Instant)>>,
+    monitor: Option<RefCell<(&'a mut dyn Monitor, Option<Instant>)>>,
 }
 
 impl Worker<'_> {
@@ -75,8 +80,9 @@ impl Worker<'_> {
     fn poll(&self) {
         let Some(monitor) = &self.monitor else { return };
         let (monitor, last) = &mut *monitor.borrow_mut();
-        if last.elapsed() >= PATIENCE {
-            *last = Instant::now();
+        // The clock is not read before the first look: most calls end before it.
+        if last.get_or_insert_with(Instant::now).elapsed() >= PATIENCE {
+            *last = Some(Instant::now());
             let done = self.job.done.load(Ordering::Relaxed).min(self.job.total);
             if !monitor.poll(done, self.job.total) {
                 self.job.stopped.store(true, Ordering::Relaxed);
@@ -112,11 +118,8 @@ pub(crate) fn run<T: Send>(
         total,
         next: AtomicUsize::new(0),
     };
-    let caller = Worker {
-        job: &job,
-        pending: Cell::new(0),
-        monitor: Some(RefCell::new((monitor, Instant::now()))),
-    };
+    let caller =
+        Worker { job: &job, pending: Cell::new(0), monitor: Some(RefCell::new((monitor, None))) };
     let mut results = Vec::with_capacity(tasks);
     if threads.min(tasks) <= 1 {
         for task in 0..tasks {
@@ -162,10 +165,9 @@ pub(crate) fn run<T: Send>(
             results.extend(slot.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner));
         }
     }
-    if job.stopped.load(Ordering::Relaxed) || results.len() < tasks {
-        return Err(Error::Interrupted);
-    }
-    Ok(results)
+    let finished = !job.stopped.load(Ordering::Relaxed) && results.len() == tasks;
+    let finished = finished && caller.monitor.is_none_or(|monitor| monitor.into_inner().0.finish());
+    if finished { Ok(results) } else { Err(Error::Interrupted) }
 }
 
 /// Counts a helper out, also when it panics.

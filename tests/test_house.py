@@ -22,14 +22,14 @@ SOURCE = ROOT / "src"
 ORDER = [
     "error",
     "metric",
-    "rows",
     "kernels",
+    "rows",
     "threads",
     "codes",
     "top_k",
+    "selection",
     "exact",
     "graph",
-    "selection",
     "index",
     "file",
     "database",
@@ -40,8 +40,9 @@ ORDER = [
 # Where a foreign crate may be named, so that replacing it touches those files only.
 HOMES = {"pyo3": ("python",), "numpy": ("python",), "faer": ("kernels/matmul.rs",)}
 
-# SIMD, memory borrowed from the caller, and the boundary where it is handed over.
-UNSAFE_HOMES = ("kernels", "rows.rs", "python")
+# SIMD, memory borrowed from the caller, the boundary where it is handed over, and the one pointer
+# that makes the pool survive a fork.
+UNSAFE_HOMES = ("kernels", "rows.rs", "threads.rs", "python")
 
 # What could run code hidden in data. Python's own `compile` of a pattern is a method, not this.
 BANNED_IMPORTS = {"cloudpickle", "dill", "marshal", "pickle", "shelve"}

@@ -12,6 +12,8 @@
 
 mod judge;
 mod sweep;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

@@ -120,6 +120,7 @@ pub(crate) fn max_abs(x: &[f64]) -> f64 {
                 x,
                 x,
                 #[inline(always)]
+                #[allow(clippy::eq_op)] // 0, or NaN
                 |x, _| x - x,
             ));
             let mut most = [0.0f64; LANES];

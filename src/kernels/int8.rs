@@ -146,6 +146,7 @@ fn test(
 }
 
 #[cfg(target_arch = "x86_64")]
+#[allow(clippy::wildcard_imports)] // intrinsics
 mod x86 {
     use std::arch::x86_64::*;
 
@@ -333,6 +334,7 @@ mod x86 {
 }
 
 #[cfg(target_arch = "aarch64")]
+#[allow(clippy::wildcard_imports)] // intrinsics
 mod arm {
     use std::arch::aarch64::*;
     use std::arch::asm;
@@ -456,64 +458,6 @@ mod tests {
                     }
                 }
             }
-        }
-    }
-}
-#[cfg(test)]
-mod timing {
-    use super::*;
-    #[test]
-    #[ignore]
-    fn rate() {
-        for (tiles, panels, steps) in [
-            (1, 1, 96),
-            (8, 1, 96),
-            (8, 2000, 96),
-            (1, 2000, 96),
-            (8, 3000, 32),
-            (8, 2000, 48),
-            (8, 1000, 192),
-        ] {
-            let codes: Vec<Step> = (0..steps * panels)
-                .map(|i| Step(std::array::from_fn(|j| (i * 31 + j * 7) as u8)))
-                .collect();
-            let t = Tile {
-                len: 12,
-                words: (0..12 * steps).map(|i| i as i32 * 77777).collect(),
-                threshold: [1e30; TILE],
-                ..Tile::default()
-            };
-            let all: Vec<Tile> = (0..tiles).map(|_| t.clone()).collect();
-            let f = [1.0f32; 32];
-            let mut passed = Passed::new();
-            let mut h = 0;
-            let reps = 4_000_000_000usize / (tiles * panels * steps * 4 * 32 * 12) + 1;
-            let mut best: f64 = 0.0;
-            for _ in 0..5 {
-                let s = std::time::Instant::now();
-                for _ in 0..reps {
-                    for p in 0..panels {
-                        for t in &all {
-                            h += sweep(
-                                Isa::current().unwrap(),
-                                Panel {
-                                    codes: &codes[p * steps..(p + 1) * steps],
-                                    factors: &f,
-                                    biases: None,
-                                },
-                                t,
-                                &mut passed,
-                            );
-                        }
-                    }
-                }
-                best = best.max(
-                    (reps * tiles * panels * steps * 4 * 32 * 12 * 2) as f64
-                        / s.elapsed().as_secs_f64()
-                        / 1e9,
-                );
-            }
-            println!("tiles {tiles} panels {panels} steps {steps}: {best:.0} Gop/s {h}");
         }
     }
 }

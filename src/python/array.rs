@@ -1,7 +1,7 @@
 //! Array-likes to rows, ids and filters.
 //!
 //! A C-contiguous array of a supported number type is borrowed; anything else is converted once,
-//! by NumPy itself. Nothing here reads a number: that is `rows.rs`' work.
+//! by NumPy itself. Nothing here reads a number: `rows.rs` does.
 
 #![allow(unsafe_code)] // the array boundary: an array's pointer, and a DLPack type tag
 
@@ -12,7 +12,7 @@ use numpy::{
     PyArrayDescr, PyArrayDescrMethods, PyArrayDyn, PyArrayMethods, PyUntypedArray,
     PyUntypedArrayMethods,
 };
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::exceptions::{PyException, PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyCapsule, PyCapsuleMethods, PyDict, PyInt};
@@ -95,7 +95,7 @@ fn borrowable(array: &Bound<'_, PyUntypedArray>) -> Option<DType> {
     }
 }
 
-/// ml_dtypes' bfloat16, which NumPy numbers among the types it does not know itself.
+/// The bfloat16 of `ml_dtypes`, which NumPy numbers among the types it does not know itself.
 fn is_bfloat16(dtype: &Bound<'_, PyArrayDescr>) -> bool {
     const USER_TYPES: i32 = 256;
     dtype.num() >= USER_TYPES
@@ -123,7 +123,7 @@ fn as_array<'py>(object: &Bound<'py, PyAny>, what: &str) -> PyResult<Bound<'py, 
         Err(error) if error.is_instance_of::<PyValueError>(py) => Err(PyValueError::new_err(
             format!("expected {what} to be a rectangular array of numbers: {}", error.value(py)),
         )),
-        Err(error) if error.is_instance_of::<pyo3::exceptions::PyException>(py) => {
+        Err(error) if error.is_instance_of::<PyException>(py) => {
             Err(PyTypeError::new_err(format!(
                 "expected {what} to be an array of numbers, got {}: {}",
                 object.get_type().name()?,
@@ -157,6 +157,9 @@ fn convert<'py>(
         }
     };
     let refuse = |error: PyErr| {
+        if !error.is_instance_of::<PyException>(py) {
+            return error; // KeyboardInterrupt and its like
+        }
         let text = format!(
             "expected {} to be an array of real numbers, got dtype {dtype}: {}",
             wanted.what,
@@ -198,6 +201,7 @@ fn convert<'py>(
             state.call_method1("__exit__", (py.None(), py.None(), py.None()))?;
             result.map_err(refuse)?
         };
+        check_range(&numpy, &exact, &out, wanted.what)?;
         if matches!(dtype, DType::I8 | DType::U8)
             && !numpy.call_method1("array_equal", (&out, &exact))?.is_truthy()?
         {
@@ -209,6 +213,30 @@ fn convert<'py>(
         }
     }
     Ok((out.cast_into::<PyUntypedArray>()?, Some(dtype)))
+}
+
+/// Refuses numbers that became infinite on their way to the index's number type.
+fn check_range(
+    numpy: &Bound<'_, PyModule>,
+    exact: &Bound<'_, PyAny>,
+    out: &Bound<'_, PyAny>,
+    what: &str,
+) -> PyResult<()> {
+    if out.getattr("ndim")?.extract::<usize>()? != 2 {
+        return Ok(()); // refused for that
+    }
+    let lost = numpy.call_method1("isinf", (out,))?;
+    let lost = lost.call_method1("__and__", (numpy.call_method1("isfinite", (exact,))?,))?;
+    if !lost.call_method0("any")?.is_truthy()? {
+        return Ok(());
+    }
+    let place = numpy.call_method1("argwhere", (lost,))?.get_item(0)?.call_method0("tolist")?;
+    let (row, column): (usize, usize) = place.extract()?;
+    Err(PyValueError::new_err(format!(
+        "row {row} of the {what} holds {}, which {}, the number type of the index, cannot hold",
+        exact.get_item((row, column))?,
+        out.getattr("dtype")?
+    )))
 }
 
 /// NumPy's dtype of a number type.
@@ -362,6 +390,18 @@ pub(super) fn filter(object: &Bound<'_, PyAny>) -> PyResult<OwnedFilter> {
     }
     let mask = array.cast::<PyArrayDyn<bool>>()?.readonly();
     Ok(OwnedFilter::Mask(mask.as_array().iter().copied().collect()))
+}
+
+/// A positive whole number, as a parameter with a default.
+#[derive(Clone, Copy)]
+pub(super) struct Count(pub(super) usize);
+
+impl<'a, 'py> FromPyObject<'a, 'py> for Count {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
+        count(&object, "k").map(Self)
+    }
 }
 
 /// A positive whole number.

@@ -2,6 +2,8 @@
 
 #![allow(unsafe_code)] // arrays are made uninitialised and filled at once
 
+use std::fmt::Write;
+
 use numpy::{Element, PyArray1, PyArrayDyn, PyArrayMethods};
 use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
@@ -50,41 +52,22 @@ fn exact(py: Python<'_>, queries: usize, single: bool) -> PyResult<Py<PyAny>> {
     }
 }
 
-/// A small table of the first answers.
+/// One line of the table that a notebook or a terminal shows.
+struct Line {
+    query: usize,
+    rank: usize,
+    id: i64,
+    distance: f64,
+}
+
+/// The first answers, as text and as HTML.
 fn table(
     py: Python<'_>,
     title: &str,
-    rows: &[(usize, Vec<(i64, f64)>)],
-    more: bool,
-) -> [String; 2] {
-    let _ = py;
-    let mut text = format!("{title}\n{:>6} {:>5} {:>20} {:>14}", "query", "rank", "id", "distance");
-    let mut html = format!(
-        "<table><caption>{title}</caption><thead><tr><th>query</th><th>rank</th><th>id</th>\
-         <th>distance</th></tr></thead><tbody>"
-    );
-    for (query, answers) in rows {
-        for (rank, (id, distance)) in answers.iter().enumerate() {
-            text += &format!("\n{query:>6} {rank:>5} {id:>20} {distance:>14.6}");
-            html += &format!(
-                "<tr><td>{query}</td><td>{rank}</td><td>{id}</td><td>{distance:.6}</td></tr>"
-            );
-        }
-    }
-    if more {
-        text += "\n   ...";
-        html += "<tr><td colspan=\"4\">…</td></tr>";
-    }
-    [text, html + "</tbody></table>"]
-}
-
-/// The first answers of flat lists.
-fn first(
-    py: Python<'_>,
     ids: &Py<PyAny>,
     distances: &Py<PyAny>,
     offsets: &[usize],
-) -> PyResult<(Vec<(usize, Vec<(i64, f64)>)>, bool)> {
+) -> PyResult<[String; 2]> {
     let flat = |array: &Py<PyAny>, dtype: &str| -> PyResult<Py<PyAny>> {
         Ok(array.bind(py).call_method0("ravel")?.call_method1("astype", (dtype,))?.unbind())
     };
@@ -93,16 +76,31 @@ fn first(
     let distances = flat(distances, "float64")?;
     let distances = distances.bind(py).cast::<PyArray1<f64>>()?.readonly();
     let (ids, distances) = (ids.as_array(), distances.as_array());
-    let (mut rows, mut left) = (Vec::new(), SHOWN);
-    for (query, range) in offsets.windows(2).enumerate() {
-        let range = range[0]..range[1].min(range[0] + left);
-        left -= range.len();
-        rows.push((query, range.map(|i| (ids[i], distances[i])).collect()));
-        if left == 0 {
-            break;
-        }
+    let lines = offsets.windows(2).enumerate().flat_map(|(query, range)| {
+        (range[0]..range[1]).zip(0..).map(move |(i, rank)| (i, query, rank))
+    });
+    let lines = lines.take(SHOWN).map(|(i, query, rank)| {
+        let (id, distance) = (ids[i], distances[i]);
+        Line { query, rank, id, distance }
+    });
+    let mut text = format!("{title}\n{:>6} {:>5} {:>20} {:>14}", "query", "rank", "id", "distance");
+    let mut html = format!(
+        "<table><caption>{title}</caption><thead><tr><th>query</th><th>rank</th><th>id</th>\
+         <th>distance</th></tr></thead><tbody>"
+    );
+    for Line { query, rank, id, distance } in lines {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "\n{query:>6} {rank:>5} {id:>20} {distance:>14.6}");
+        let _ = write!(
+            html,
+            "<tr><td>{query}</td><td>{rank}</td><td>{id}</td><td>{distance:.6}</td></tr>"
+        );
     }
-    Ok((rows, ids.len() > SHOWN))
+    if ids.len() > SHOWN {
+        text += "\n   ...";
+        html += "<tr><td colspan=\"4\">…</td></tr>";
+    }
+    Ok([text, html + "</tbody></table>"])
 }
 
 /// The nearest rows of each query, nearest first.
@@ -137,8 +135,7 @@ pub(super) struct Hits {
 impl Hits {
     pub(super) fn new(py: Python<'_>, hits: &crate::Hits, double: bool, single: bool) -> Self {
         let queries = hits.offsets.len() - 1;
-        // Every query has as many answers as there are rows for it, the same for all.
-        let k = hits.offsets.get(1).copied().unwrap_or(0);
+        let k = hits.k;
         let shape = [queries, k];
         let shape = if single { &shape[1..] } else { &shape };
         Self {
@@ -152,9 +149,8 @@ impl Hits {
 
     fn tables(&self, py: Python<'_>) -> PyResult<[String; 2]> {
         let offsets: Vec<usize> = (0..=self.queries).map(|i| i * self.k).collect();
-        let (rows, more) = first(py, &self.ids, &self.distances, &offsets)?;
         let title = format!("Hits: {} queries, {} nearest, exact", self.queries, self.k);
-        Ok(table(py, &title, &rows, more))
+        table(py, &title, &self.ids, &self.distances, &offsets)
     }
 }
 
@@ -238,10 +234,9 @@ impl RadiusHits {
     }
 
     fn tables(&self, py: Python<'_>) -> PyResult<[String; 2]> {
-        let (rows, more) = first(py, &self.ids, &self.distances, &self.offsets)?;
         let answers = self.offsets.last().copied().unwrap_or(0);
         let title = format!("RadiusHits: {} queries, {answers} answers, exact", self.queries());
-        Ok(table(py, &title, &rows, more))
+        table(py, &title, &self.ids, &self.distances, &self.offsets)
     }
 }
 

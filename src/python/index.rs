@@ -7,12 +7,12 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyFloat, PyInt, PyTuple};
 
-use super::array::{self, OwnedFilter, Wanted, numpy_dtype};
+use super::array::{self, Count, OwnedFilter, Wanted, numpy_dtype};
 use super::hits::{Hits, RadiusHits};
 use super::monitor;
 use crate::index::{self, Filter, Options};
 use crate::metric::Metric;
-use crate::rows::DType;
+use crate::rows::{DType, Rows};
 
 /// Nearest neighbours of vectors: exact, at matrix-product speed, without a copy.
 ///
@@ -72,11 +72,19 @@ pub(super) struct Index {
     source: Mutex<Option<Py<PyUntypedArray>>>,
 }
 
+/// Bytes in what `repr` counts by.
+const MIB: f64 = 1_048_576.0;
+
 fn threads(threads: Option<&Bound<'_, PyAny>>) -> PyResult<Option<usize>> {
     threads.map(|threads| array::count(threads, "threads")).transpose()
 }
 
 impl Index {
+    /// Multiply-adds of a search for these queries.
+    fn operations(&self, queries: &Rows) -> usize {
+        queries.len().saturating_mul(self.index.dim()).saturating_mul(self.index.len())
+    }
+
     fn double(&self) -> bool {
         self.index.dtype() == Some(DType::F64)
     }
@@ -107,7 +115,7 @@ impl Index {
     }
 
     fn facts(&self) -> [(&'static str, String); 6] {
-        let mib = self.index.nbytes() as f64 / (1 << 20) as f64;
+        let mib = self.index.nbytes() as f64 / MIB;
         let width = self.index.code_width().map_or_else(
             || "none: every row is judged in float64".into(),
             |width| format!("8 bits, {width} of {} dimensions", self.index.dim()),
@@ -160,7 +168,7 @@ impl Index {
             return Err(crate::Error::DimensionMismatch { what: "vectors", expected, got }.into());
         }
         let ids = ids.map(|ids| array::ids(ids, "ids")).transpose()?;
-        let index = monitor::run(py, progress, rows.len(), "row", |monitor| {
+        let index = monitor::run(py, progress, rows.len(), "row", usize::MAX, |monitor| {
             index::Index::new(&rows, metric, ids.as_deref(), threads, monitor)
         })?;
         Ok(Self { index, source: Mutex::new(Some(array.unbind())) })
@@ -203,7 +211,7 @@ impl Index {
     /// array([0., 5.])
     /// >>> index.search([0.0, 0.0], k=2, filter=[False, True, True]).ids
     /// array([1, 2])
-    #[pyo3(signature = (queries, k=None, *, method="auto", filter=None, threads=None,
+    #[pyo3(signature = (queries, k=Count(10), *, method="auto", filter=None, threads=None,
                         progress=None),
            text_signature = "($self, queries, k=10, *, method='auto', filter=None, threads=None, \
                              progress=False)")]
@@ -212,7 +220,7 @@ impl Index {
         &self,
         py: Python<'_>,
         queries: &Bound<'_, PyAny>,
-        k: Option<&Bound<'_, PyAny>>,
+        k: Count,
         method: &str,
         filter: Option<&Bound<'_, PyAny>>,
         threads: Option<&Bound<'_, PyAny>>,
@@ -223,14 +231,14 @@ impl Index {
                 "expected method to be 'auto' or 'exact', got '{method}'"
             )));
         }
-        let k = k.map_or(Ok(10), |k| array::count(k, "k"))?;
         let queries = Self::queries(queries)?;
         let filter = filter.map(array::filter).transpose()?;
         let options = Options { filter: borrow(filter.as_ref()), threads: self::threads(threads)? };
         let rows = &queries.rows;
-        let hits = monitor::run(py, progress, rows.len(), "query", |monitor| {
-            self.index.search(rows, k, options, monitor)
-        })?;
+        let hits =
+            monitor::run(py, progress, rows.len(), "query", self.operations(rows), |monitor| {
+                self.index.search(rows, k.0, options, monitor)
+            })?;
         Ok(Hits::new(py, &hits, self.double(), queries.single))
     }
 
@@ -287,9 +295,10 @@ impl Index {
         let filter = filter.map(array::filter).transpose()?;
         let options = Options { filter: borrow(filter.as_ref()), threads: self::threads(threads)? };
         let rows = &queries.rows;
-        let hits = monitor::run(py, progress, rows.len(), "query", |monitor| {
-            self.index.search_radius(rows, radius, options, monitor)
-        })?;
+        let hits =
+            monitor::run(py, progress, rows.len(), "query", self.operations(rows), |monitor| {
+                self.index.search_radius(rows, radius, options, monitor)
+            })?;
         Ok(RadiusHits::new(py, hits, self.double(), queries.single))
     }
 
@@ -337,7 +346,7 @@ impl Index {
         let array::Vectors { rows, .. } = self.new_rows(vectors)?;
         let ids = ids.map(|ids| array::ids(ids, "ids")).transpose()?;
         let threads = self::threads(threads)?;
-        let ids = monitor::run(py, progress, rows.len(), "row", |monitor| {
+        let ids = monitor::run(py, progress, rows.len(), "row", usize::MAX, |monitor| {
             self.index.add(&rows, ids.as_deref(), threads, monitor)
         })?;
         if !ids.is_empty() {
@@ -369,7 +378,7 @@ impl Index {
     /// array([0, 2])
     fn remove(&self, py: Python<'_>, ids: &Bound<'_, PyAny>) -> PyResult<()> {
         let ids = array::ids(ids, "ids")?;
-        monitor::run(py, None, ids.len(), "row", |_| self.index.remove(&ids))?;
+        monitor::run(py, None, ids.len(), "row", usize::MAX, |_| self.index.remove(&ids))?;
         if !ids.is_empty() {
             *self.source() = None;
         }
@@ -415,7 +424,7 @@ impl Index {
         let ids = array::ids(ids, "ids")?;
         let array::Vectors { rows, .. } = self.new_rows(vectors)?;
         let threads = self::threads(threads)?;
-        monitor::run(py, progress, rows.len(), "row", |monitor| {
+        monitor::run(py, progress, rows.len(), "row", usize::MAX, |monitor| {
             self.index.update(&ids, &rows, threads, monitor)
         })?;
         if !ids.is_empty() {
@@ -483,7 +492,7 @@ impl Index {
     }
 
     fn __repr__(&self) -> String {
-        let mib = self.index.nbytes() as f64 / (1 << 20) as f64;
+        let mib = self.index.nbytes() as f64 / MIB;
         format!(
             "Index({} x {} {}, metric='{}', {mib:.1} MiB beside the vectors)",
             self.index.len(),
@@ -494,11 +503,8 @@ impl Index {
     }
 
     fn _repr_html_(&self) -> String {
-        let rows: String = self
-            .facts()
-            .into_iter()
-            .map(|(name, value)| format!("<tr><th>{name}</th><td>{value}</td></tr>"))
-            .collect();
+        let row = |(name, value)| format!("<tr><th>{name}</th><td>{value}</td></tr>");
+        let rows = self.facts().map(row).concat();
         format!("<table><caption>omendb.Index</caption><tbody>{rows}</tbody></table>")
     }
 }

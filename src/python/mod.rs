@@ -4,6 +4,8 @@
 //! and ids, call the engine without the interpreter's lock, and turn answers into arrays;
 //! everything is validated there, once for all callers.
 
+#![allow(clippy::doc_markdown, clippy::doc_link_with_quotes)] // docstrings are numpydoc
+
 mod array;
 mod hits;
 mod index;

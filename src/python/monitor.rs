@@ -76,9 +76,20 @@ impl Monitor for PyMonitor {
         let told = Python::attach(|py| py.check_signals().and_then(|()| self.tell(py, done)));
         told.map_err(|error| self.error = Some(error)).is_ok()
     }
+
+    fn finish(&mut self) -> bool {
+        if matches!(self.listener, Listener::Nobody) {
+            return true;
+        }
+        let told = Python::attach(|py| self.tell(py, self.units));
+        told.map_err(|error| self.error = Some(error)).is_ok()
+    }
 }
 
-/// Runs `work` without the interpreter's lock.
+/// Work below this many multiply-adds is over sooner than the interpreter's lock changes hands.
+const BRIEF: usize = 1 << 14;
+
+/// Runs `work`, of this many multiply-adds, without the interpreter's lock.
 ///
 /// A panic, which would be a fault of ours, becomes a `RuntimeError`: pyo3's own exception for it
 /// passes by `except Exception`.
@@ -87,15 +98,14 @@ pub(super) fn run<T: Send>(
     progress: Option<&Bound<'_, PyAny>>,
     units: usize,
     unit: &str,
+    operations: usize,
     work: impl FnOnce(&mut dyn Monitor) -> Result<T> + Send,
 ) -> PyResult<T> {
     let mut monitor = PyMonitor::new(progress, units, unit)?;
-    let result = py.detach(|| catch_unwind(AssertUnwindSafe(|| work(&mut monitor))));
+    let caught = || catch_unwind(AssertUnwindSafe(|| work(&mut monitor)));
+    let result = if operations < BRIEF { caught() } else { py.detach(caught) };
     let result = match result {
-        Ok(Ok(value)) => {
-            let done = monitor.units;
-            monitor.tell(py, done).map(|()| value)
-        }
+        Ok(Ok(value)) => Ok(value),
         Ok(Err(Error::Interrupted)) => {
             Err(monitor.error.take().unwrap_or_else(|| Error::Interrupted.into()))
         }
