@@ -16,7 +16,7 @@ use crate::kernels::Isa;
 use crate::metric::Metric;
 use crate::rows::{DType, Rows};
 use crate::selection::Selection;
-use crate::threads::{Monitor, default_threads, run};
+use crate::threads::{Monitor, Silent, default_threads, run};
 use crate::top_k::Neighbor;
 
 /// Chunks that one thread encodes before it takes more.
@@ -609,8 +609,7 @@ impl Index {
         next.learned = live.len();
         let threads = default_threads();
         let encoder = next.encoder.clone();
-        next.chunks =
-            self.encode(encoder.as_deref(), &blocks, None, threads, &mut crate::Silent)?;
+        next.chunks = self.encode(encoder.as_deref(), &blocks, None, threads, &mut Silent)?;
         let places = (!next.ascending).then(|| {
             (0..next.rows()).map(|row| (next.id(row), row as u32)).collect::<HashMap<_, _>>()
         });

@@ -2,8 +2,10 @@
 
 use std::ops::Range;
 
-use super::{Answer, CHUNK, Corpus};
+use super::{Answer, CHUNK, Corpus, Goal};
+use crate::error::Result;
 use crate::kernels::float::Judge;
+use crate::rows::{Rows, check_row};
 use crate::selection::Selection;
 use crate::threads::Worker;
 use crate::top_k::Neighbor;
@@ -38,4 +40,28 @@ pub(super) fn all(
             }
         }
     }
+}
+
+/// Answers a few queries from a few rows, with as little ado as can be.
+pub(super) fn brief(corpus: Corpus<'_>, queries: &Rows, goal: Goal) -> Result<Vec<Vec<Neighbor>>> {
+    let mut buffer = vec![0.0; 2 * corpus.dim];
+    let (query, row) = buffer.split_at_mut(corpus.dim);
+    let mut lists = Vec::with_capacity(queries.len());
+    for i in 0..queries.len() {
+        queries.read(i, query);
+        check_row(query, "queries", i)?;
+        let judge = Judge::new(corpus.metric, query);
+        let mut answer = Answer::new(goal);
+        for (c, chunk) in corpus.chunks.iter().enumerate() {
+            for i in 0..chunk.rows.len() {
+                let number = c * CHUNK + i;
+                if corpus.allowed.is_none_or(|allowed| allowed.contains(number)) {
+                    chunk.rows.read(i, row);
+                    answer.push(Neighbor { distance: judge.distance(row), row: number as u32 });
+                }
+            }
+        }
+        lists.push(answer.into_sorted());
+    }
+    Ok(lists)
 }

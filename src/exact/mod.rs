@@ -34,6 +34,9 @@ const BLOCK: usize = 8 * TILE;
 /// Multiply-adds that are worth waking another thread for.
 const WORTH_A_THREAD: u64 = 1 << 22;
 
+/// Multiply-adds below which making ready would take longer than judging every row at once.
+const BRIEF: u64 = 1 << 12;
+
 /// Consecutive rows and their codes.
 #[derive(Debug, Clone)]
 pub(crate) struct Chunk {
@@ -144,17 +147,20 @@ pub(crate) fn search(
     threads: usize,
     monitor: &mut dyn Monitor,
 ) -> Result<Vec<Vec<Neighbor>>> {
-    queries.check("queries")?;
     let n = queries.len();
     let goal = match goal {
         Goal::Nearest(k) => Goal::Nearest(k.min(corpus.candidates())),
         within @ Goal::Within(_) => within,
     };
+    let width = corpus.encoder.map_or(corpus.dim, Encoder::swept);
+    let total = (n * width) as u64 * corpus.rows() as u64;
+    if total < BRIEF && corpus.candidates() > 0 {
+        return judge::brief(corpus, queries, goal);
+    }
+    queries.check("queries")?;
     if n == 0 || corpus.candidates() == 0 {
         return Ok(vec![Vec::new(); n]);
     }
-    let width = corpus.encoder.map_or(corpus.dim, Encoder::swept);
-    let total = (n * width) as u64 * corpus.rows() as u64;
     let threads = threads.min((total / WORTH_A_THREAD) as usize).max(1);
     // Blocks are of equal size, whole tiles where there are enough queries for that.
     let parts = n.div_ceil(BLOCK).max(threads);

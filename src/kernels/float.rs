@@ -6,6 +6,8 @@
 //! enough to hide the latency of an addition, so the compiler vectorises one plain loop for every
 //! instruction set without changing a bit; pulp gives it the instruction set to do so with.
 
+use std::sync::OnceLock;
+
 use pulp::Arch;
 
 use super::{Isa, isa};
@@ -15,14 +17,15 @@ const LANES: usize = 32;
 
 /// pulp's token for the instruction set in use.
 fn arch() -> Arch {
-    match isa() {
+    static ARCH: OnceLock<Arch> = OnceLock::new();
+    *ARCH.get_or_init(|| match isa() {
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512 | Isa::AvxVnni | Isa::Avx2 => {
             let wide = pulp::x86::V4::try_new().filter(|_| isa() == Isa::Avx512).map(Arch::V4);
             wide.or_else(|| pulp::x86::V3::try_new().map(Arch::V3)).unwrap_or(Arch::Scalar)
         }
         _ => Arch::Scalar,
-    }
+    })
 }
 
 /// `out[g] = ⟨x, y⟩` over dimensions `group · g..group · (g + 1)`, in float32.

@@ -83,24 +83,26 @@ impl Isa {
     ///
     /// `InvalidParameter` if `OMENDB_ISA` names none, or one this processor lacks.
     pub fn current() -> Result<Self> {
+        Self::chosen().clone()
+    }
+
+    fn chosen() -> &'static Result<Self> {
         static CURRENT: OnceLock<Result<Isa>> = OnceLock::new();
-        CURRENT
-            .get_or_init(|| {
-                let available = Self::available();
-                let Some(wanted) = std::env::var_os("OMENDB_ISA").filter(|name| !name.is_empty())
-                else {
-                    return Ok(available.last().copied().unwrap_or(Self::Portable));
-                };
-                let wanted = wanted.to_string_lossy().to_lowercase();
-                available.iter().copied().find(|isa| isa.name() == wanted).ok_or_else(|| {
-                    let names: Vec<_> = available.iter().map(|isa| isa.name()).collect();
-                    Error::invalid(format!(
-                        "OMENDB_ISA is '{wanted}', but this processor runs {}",
-                        names.join(", ")
-                    ))
-                })
+        CURRENT.get_or_init(|| {
+            let available = Self::available();
+            let Some(wanted) = std::env::var_os("OMENDB_ISA").filter(|name| !name.is_empty())
+            else {
+                return Ok(available.last().copied().unwrap_or(Self::Portable));
+            };
+            let wanted = wanted.to_string_lossy().to_lowercase();
+            available.iter().copied().find(|isa| isa.name() == wanted).ok_or_else(|| {
+                let names: Vec<_> = available.iter().map(|isa| isa.name()).collect();
+                Error::invalid(format!(
+                    "OMENDB_ISA is '{wanted}', but this processor runs {}",
+                    names.join(", ")
+                ))
             })
-            .clone()
+        })
     }
 }
 
@@ -108,7 +110,10 @@ impl Isa {
 ///
 /// A wrong `OMENDB_ISA` was refused when the index was made, before any kernel ran.
 pub(crate) fn isa() -> Isa {
-    Isa::current().unwrap_or(Isa::Portable)
+    match Isa::chosen() {
+        Ok(isa) => *isa,
+        Err(_) => Isa::Portable,
+    }
 }
 
 /// Asks the memory for the cache line at `pointer`; harmless whatever it points to.

@@ -231,7 +231,8 @@ fn check_range(
         return Ok(());
     }
     let place = numpy.call_method1("argwhere", (lost,))?.get_item(0)?.call_method0("tolist")?;
-    let (row, column): (usize, usize) = place.extract()?;
+    let place: Vec<usize> = place.extract()?;
+    let &[row, column] = place.as_slice() else { return Ok(()) };
     Err(PyValueError::new_err(format!(
         "row {row} of the {what} holds {}, which {}, the number type of the index, cannot hold",
         exact.get_item((row, column))?,

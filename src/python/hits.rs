@@ -8,6 +8,8 @@ use numpy::{Element, PyArray1, PyArrayDyn, PyArrayMethods};
 use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
 
+use crate::index;
+
 /// Rows of a table that is shown in full; of a longer one, the first.
 const SHOWN: usize = 10;
 
@@ -133,7 +135,7 @@ pub(super) struct Hits {
 }
 
 impl Hits {
-    pub(super) fn new(py: Python<'_>, hits: &crate::Hits, double: bool, single: bool) -> Self {
+    pub(super) fn new(py: Python<'_>, hits: &index::Hits, double: bool, single: bool) -> Self {
         let queries = hits.offsets.len() - 1;
         let k = hits.k;
         let shape = [queries, k];
@@ -219,7 +221,7 @@ pub(super) struct RadiusHits {
 }
 
 impl RadiusHits {
-    pub(super) fn new(py: Python<'_>, hits: crate::Hits, double: bool, single: bool) -> Self {
+    pub(super) fn new(py: Python<'_>, hits: index::Hits, double: bool, single: bool) -> Self {
         let shape = [hits.ids.len()];
         Self {
             ids: array(py, &shape, hits.ids.iter().copied()).unbind(),

@@ -165,7 +165,9 @@ impl Index {
         let array::Vectors { rows, array, .. } = array::vectors(vectors, wanted)?;
         if let Some(expected) = dim.filter(|&dim| dim != rows.dim()) {
             let got = rows.dim();
-            return Err(crate::Error::DimensionMismatch { what: "vectors", expected, got }.into());
+            return Err(
+                crate::error::Error::DimensionMismatch { what: "vectors", expected, got }.into()
+            );
         }
         let ids = ids.map(|ids| array::ids(ids, "ids")).transpose()?;
         let index = monitor::run(py, progress, rows.len(), "row", usize::MAX, |monitor| {
