@@ -1,14 +1,15 @@
 //! The rate of the 8-bit sweep beside that of a bare dot-product loop, on one core.
 //!
-//! `cargo bench --bench sweep [-- --json]`. A search in Gaussian rows (which principal axes cannot
-//! shorten) alternates with a loop of nothing but the instruction that the sweep is made of, on
-//! registers; the median of the shares is what the sweep leaves of the processor's peak. The
-//! search is a whole one: packing, thresholds and verdicts included.
+//! `cargo bench --bench sweep [-- --json]`. Three things alternate: a loop of nothing but the
+//! instruction that the sweep is made of, on registers; the sweep (panels, tiles, margins,
+//! thresholds); and a whole search in Gaussian rows, verdicts and all. The medians of the ratios
+//! say what the sweep, and what a search, leaves of the processor's peak.
 
 use std::hint::black_box;
+use std::io::Write;
 use std::time::Instant;
 
-use omendb::{Index, Isa, Metric, Options, Rows, Silent};
+use omendb::{Index, Isa, Metric, Options, Rows, Silent, measure};
 
 const ROUNDS: usize = 9;
 
@@ -92,7 +93,8 @@ fn gaussian(count: usize, mut seed: u64) -> Vec<f32> {
     (0..count).map(|_| uniform() + uniform() + uniform() + uniform()).collect()
 }
 
-fn median(values: &mut [f64]) -> f64 {
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
     values.sort_unstable_by(f64::total_cmp);
     values[values.len() / 2]
 }
@@ -100,51 +102,46 @@ fn median(values: &mut [f64]) -> f64 {
 fn main() -> Result<(), omendb::Error> {
     let json = std::env::args().any(|argument| argument == "--json");
     let isa = Isa::current()?;
-    let mut lines = Vec::new();
+    let (queries, k) = (480, 10);
+    let mut first = None;
     for (rows, dim, metric) in [
         (60_000, 384, Metric::Cosine),
         (100_000, 128, Metric::Euclidean),
         (100_000, 768, Metric::InnerProduct),
     ] {
-        let (queries, k) = (480, 10);
         let data = Rows::from_vec(gaussian(rows * dim, 1), dim)?;
         let index = Index::new(&data, metric, None, Some(1), &mut Silent)?;
         let questions = Rows::from_vec(gaussian(queries * dim, 2), dim)?;
         let options = Options { threads: Some(1), ..Options::default() };
-        let (mut rates, mut peaks, mut shares) = (Vec::new(), Vec::new(), Vec::new());
+        let mut rounds = Vec::new();
         for _ in 0..ROUNDS {
             let bare = peak(isa);
+            // As many queries at a time as a search has in a block.
+            let sweep = measure::sweep(isa, rows, dim, 96);
             let start = Instant::now();
             black_box(index.search(&questions, k, options, &mut Silent)?);
-            let rate = (2 * rows * queries * dim) as f64 / start.elapsed().as_secs_f64();
-            rates.push(rate / 1e9);
-            peaks.push(bare / 1e9);
-            shares.push(rate / bare);
+            let search = (2 * rows * queries * dim) as f64 / start.elapsed().as_secs_f64();
+            rounds.push([bare, sweep, search]);
         }
-        lines.push((
-            rows,
-            dim,
-            metric,
-            median(&mut rates),
-            median(&mut peaks),
-            median(&mut shares),
-        ));
-    }
-    for (rows, dim, metric, rate, peak, share) in &lines {
+        let [bare, sweep, search] = [0, 1, 2].map(|i| median(rounds.iter().map(|r| r[i] / 1e9)));
+        let share = median(rounds.iter().map(|r| r[1] / r[0]));
+        let whole = median(rounds.iter().map(|r| r[2] / r[0]));
         eprintln!(
-            "{rows} x {dim} {metric}: {rate:.0} Gop/s of {peak:.0}, share {share:.2} ({})",
+            "{rows} x {dim} {metric}, {}: bare loop {bare:.0} Gop/s; sweep {sweep:.0}, a share of \
+             {share:.2}; whole search {search:.0}, {whole:.2}",
             isa.name()
         );
+        first.get_or_insert_with(|| {
+            format!(
+                "{{\"sweep_gops\": {sweep:.1}, \"search_gops\": {search:.1}, \"peak_gops\": \
+                 {bare:.1}, \"share\": {share:.3}, \"isa\": \"{}\"}}\n",
+                isa.name()
+            )
+        });
     }
-    if let (true, Some((_, _, _, rate, peak, share))) = (json, lines.first()) {
-        use std::io::Write;
-        let line = format!(
-            "{{\"sweep_gops\": {rate:.1}, \"peak_gops\": {peak:.1}, \"share\": {share:.3}, \"isa\": \"{}\"}}\n",
-            isa.name()
-        );
-        std::io::stdout()
-            .write_all(line.as_bytes())
-            .map_err(|error| omendb::Error::InvalidParameter(error.to_string()))?;
+    if json && let Some(line) = first {
+        let written = std::io::stdout().write_all(line.as_bytes());
+        written.map_err(|error| omendb::Error::InvalidParameter(error.to_string()))?;
     }
     Ok(())
 }

@@ -391,6 +391,9 @@ impl Hit<'_> {
             let score = |sum: i32| sum as f32 * step + bias;
             let optimistic = score(sums[r]);
             let optimistic = optimistic + optimistic.abs() * 1e-6 + 1e-37;
+            if f64::from(optimistic) < query.cut {
+                continue; // the cut has risen since the panel was tested
+            }
             let wide_part = self.tile.margin[self.q] + if self.rest { self.rest(r) } else { 0 };
             let estimate = score(sums[r] - wide_part);
             let floor = score(sums[r] - 2 * wide_part) + bias * 5e-6;

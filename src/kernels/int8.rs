@@ -24,6 +24,8 @@ pub(crate) const TILE: usize = 12;
 #[repr(C, align(64))]
 pub(crate) struct Step(pub(crate) [u8; STEP_BYTES]);
 
+use std::time::Instant;
+
 use super::Isa;
 
 /// The largest code of a query; see the header for AVX2's.
@@ -402,6 +404,49 @@ mod arm {
         }
         hits
     }
+}
+
+/// Multiply-adds a second, both operations counted, of the sweep alone: random codes, thresholds
+/// that let about one sum in ten thousand pass, no verdicts. For `benches/sweep.rs`.
+pub(crate) fn rate(isa: Isa, rows: usize, dim: usize, queries: usize) -> f64 {
+    let mut seed = 1u64;
+    let mut random = || {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) as u32
+    };
+    let (steps, panels) = (dim.div_ceil(STEP), rows.div_ceil(PANEL));
+    let codes: Vec<Step> =
+        (0..steps * panels).map(|_| Step(std::array::from_fn(|_| random() as u8))).collect();
+    let limit = i32::from(query_limit(isa));
+    let mut tiles: Vec<Tile> = (0..queries.div_ceil(TILE))
+        .map(|_| {
+            let mut tile = Tile { len: TILE, scale: [1.0; TILE], ..Tile::default() };
+            for _ in 0..steps {
+                for q in 0..TILE {
+                    let word = std::array::from_fn(|_| random() as i32 % (limit + 1) - limit / 2);
+                    tile.offset[q] += 128 * word.iter().sum::<i32>();
+                    tile.words.push(i32::from_le_bytes(word.map(|code| code as u8)));
+                }
+            }
+            tile
+        })
+        .collect();
+    // A sum of products of uniform numbers is nearly normal; 3.7 deviations leave one in 10⁴.
+    let deviation = 128.0 / 3f32.sqrt() * limit as f32 / 12f32.sqrt() * (dim as f32).sqrt();
+    let (factors, mut passed) = ([1.0; PANEL], Passed::new());
+    let mut hits = 0;
+    let start = Instant::now();
+    for panel in codes.chunks_exact(steps) {
+        for tile in &mut tiles {
+            tile.margin = [(0.02 * deviation) as i32; TILE];
+            tile.threshold = [3.7 * deviation; TILE];
+            let panel = Panel { codes: panel, factors: &factors, biases: None };
+            hits += sweep(isa, panel, tile, &mut passed);
+        }
+    }
+    std::hint::black_box(hits);
+    let products = tiles.len() * TILE * panels * PANEL * steps * STEP;
+    2.0 * products as f64 / start.elapsed().as_secs_f64()
 }
 
 #[cfg(test)]
