@@ -5,6 +5,18 @@
 //! again on the caller's own numbers, in float64. Speed does not depend on the caller's number
 //! type, answers do not depend on the codes, and the caller's array is never copied.
 //!
+//! ```
+//! use omendb::{Index, Metric, Options, Rows, Silent};
+//!
+//! let rows = Rows::from_vec(vec![0.0f32, 0.0, 3.0, 4.0, 6.0, 8.0], 2)?;
+//! let index = Index::new(&rows, Metric::Euclidean, None, None, &mut Silent)?;
+//! let query = Rows::from_vec(vec![0.0f32, 0.0], 2)?;
+//! let hits = index.search(&query, 2, Options::default(), &mut Silent)?;
+//! assert_eq!(hits.ids, [0, 1]);
+//! assert_eq!(hits.distances, [0.0, 5.0]);
+//! # Ok::<(), omendb::Error>(())
+//! ```
+//!
 //! The modules in reading order; each may use only what stands above it:
 
 mod codes;
