@@ -10,6 +10,7 @@ use std::sync::OnceLock;
 
 use pulp::Arch;
 
+#[cfg(target_arch = "x86_64")]
 use super::{Isa, isa};
 use crate::metric::Metric;
 
@@ -18,13 +19,13 @@ const LANES: usize = 32;
 /// pulp's token for the instruction set in use.
 fn arch() -> Arch {
     static ARCH: OnceLock<Arch> = OnceLock::new();
-    *ARCH.get_or_init(|| match isa() {
+    *ARCH.get_or_init(|| {
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 | Isa::AvxVnni | Isa::Avx2 => {
+        if isa() >= Isa::Avx2 {
             let wide = pulp::x86::V4::try_new().filter(|_| isa() == Isa::Avx512).map(Arch::V4);
-            wide.or_else(|| pulp::x86::V3::try_new().map(Arch::V3)).unwrap_or(Arch::Scalar)
+            return wide.or_else(|| pulp::x86::V3::try_new().map(Arch::V3)).unwrap_or(Arch::Scalar);
         }
-        _ => Arch::Scalar,
+        Arch::Scalar
     })
 }
 
