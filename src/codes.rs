@@ -45,11 +45,13 @@ const PROBES: usize = 16;
 const GROUP: usize = 32;
 /// Below these, learning axes costs more than the sweep it would shorten.
 const AXES_MIN_ROWS: usize = 100_000;
-const AXES_MIN_DIM: usize = 64;
+const AXES_MIN_DIM: usize = 96;
 /// Sums of products of 8-bit codes stay inside 32 bits up to here, margin and offset included.
 const MAX_WIDTH: usize = 16_384;
 /// A row whose squared norm is smaller has lost digits to underflow: it is judged, not coded.
 const SMALLEST_SQUARE: f64 = 1e-280;
+/// Added to every norm: the smallest step, 2⁻¹² of it, still has a reciprocal in float32.
+const TINY: f64 = 1e-30;
 /// Margins of 8-bit codes as a share of ‖q‖‖z‖, query and row together, for the probe alone.
 const PROBE_MARGIN: f32 = 0.018;
 /// What one verdict costs, in multiply-adds of the sweep (measured: about 120 ns at 384
@@ -280,6 +282,9 @@ impl Encoder {
     /// The number of axes at which sweep and verdicts together cost least; `dim` for all.
     fn probe(&self, rows: &[f32], all: usize, axes: &[f32], dim: usize) -> usize {
         let n = rows.len() / dim;
+        if n < 2 * PROBES {
+            return dim;
+        }
         let mut coordinates = vec![0.0; n * dim];
         matmul::products(&mut coordinates, rows, axes, dim);
         // Queries are rows; for products they are not centred, so their mean comes back.
@@ -396,7 +401,7 @@ impl Encoder {
     /// with the vectors as they are, not as they are centred: `η·2e-8 > (dim+16)·2⁻⁵²`.
     fn reach(&self, norm: f64) -> f64 {
         let offset = if self.metric.is_euclidean() { 0.0 } else { 2e-8 * self.mean_norm };
-        norm * (1.0 + 1e-6) + offset * self.unit + 1e-35
+        norm * (1.0 + 1e-6) + offset * self.unit + TINY
     }
 
     /// Codes of `rows[start..]`, after those that `codes` holds already.
@@ -473,7 +478,7 @@ impl Encoder {
             let ratio = |norm: f64| (norm / f64::from(factor) * (1.0 + 1e-6)) as f32;
             let most = &mut codes.ratios[row / PANEL];
             most.rounding = most.rounding.max(ratio(lost));
-            most.norm = most.norm.max(ratio(norm + lost));
+            most.norm = most.norm.max(ratio(norm * (1.0 + self.axes_slack) + lost));
         }
         codes.len += count;
         Some(())
@@ -624,7 +629,7 @@ impl Encoder {
 
 /// A number not below the norm of a query, given the squared norm of its floats.
 fn reach_of_query(norm_square: f64) -> f64 {
-    norm_square.sqrt() * (1.0 + 1e-6) + 1e-35
+    norm_square.sqrt() * (1.0 + 1e-6) + TINY
 }
 
 /// Codes of a vector; their step, and the norm of what rounding lost, from above.

@@ -98,6 +98,17 @@ pub(crate) fn default_threads() -> usize {
     *COUNT.get_or_init(|| thread::available_parallelism().map_or(1, usize::from))
 }
 
+/// Runs short work on the calling thread, without progress.
+pub(crate) fn alone<T>(work: impl FnOnce(&Worker<'_>) -> T) -> T {
+    let job = Job {
+        stopped: AtomicBool::new(false),
+        done: AtomicU64::new(0),
+        total: 0,
+        next: AtomicUsize::new(0),
+    };
+    work(&Worker { job: &job, pending: Cell::new(0), monitor: None })
+}
+
 /// Runs `work(0..tasks)` on up to `threads` threads, the caller's among them; results in order.
 ///
 /// `total` is the multiply-adds of all tasks together, for progress.

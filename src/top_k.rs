@@ -46,6 +46,10 @@ impl<T: Ord + Copy> TopK<T> {
         Self { k, heap: BinaryHeap::new() }
     }
 
+    pub(crate) fn k(&self) -> usize {
+        self.k
+    }
+
     /// The k-th smallest item, once k have been seen.
     pub(crate) fn worst(&self) -> Option<T> {
         if self.heap.len() == self.k { self.heap.peek().copied() } else { None }

@@ -322,6 +322,25 @@ def shared_heads(rng: np.random.Generator, n: int, dim: int) -> Array:
 
 
 @maker
+def unseen_tails(rng: np.random.Generator, n: int, dim: int) -> Array:
+    # Evenly spaced samples see a falling spectrum; what they miss is a third all tail, and a
+    # third copies of seen rows that differ from them in the tail alone.
+    x = decaying_spectrum(rng, n, dim)
+    if n >= 100_000:
+        seen = np.zeros(n, np.bool_)
+        seen[np.arange(4096) * n // 4096] = True
+        for k in range(1, 8):  # whatever is left for queries moves the grid by a few rows
+            seen[np.arange(4096) * (n - k) // 4096] = True
+        kind = np.where(seen, 0, rng.integers(0, 3, n))
+        x[kind == 2] = x[rng.choice(np.flatnonzero(seen), 50)][
+            rng.integers(0, 50, (kind == 2).sum())
+        ]
+        x[kind > 0] *= (kind[kind > 0] - 1)[:, None]
+        x[kind > 0] += 0.1 * rng.standard_normal((int((kind > 0).sum()), dim))
+    return x
+
+
+@maker
 def mixed_scales(rng: np.random.Generator, n: int, dim: int) -> Array:
     return np.asarray(10.0 ** rng.uniform(-15, 15, (n, 1)) * rng.standard_normal((n, dim)))
 
@@ -394,6 +413,8 @@ def battery_cases(seed: int) -> Iterator[tuple[str, str, Array, Array, int]]:
     for name, metric in (("decaying_spectrum", "euclidean"), ("shared_heads", "cosine")):
         rows, queries = make(rng, name, 9000, 64, 12, "float32")
         yield f"{name} 9000x64 {metric}", metric, rows, queries, 10
+    rows, queries = make(rng, "unseen_tails", 101_000, 128, 6, "float32")  # enough for axes
+    yield "unseen_tails 101000x128 euclidean", "euclidean", rows, queries, 10
 
 
 def battery_of_the_twin(seed: int) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from functools import cache
 from typing import Any
 
@@ -79,7 +80,7 @@ def test_the_twin_adds_its_lanes_in_the_defined_order() -> None:
     assert lane_sum(np.array([[big, tiny, 0, 0, 0, tiny, 0, 0]]))[0] == big + 2  # (1+5) first
     assert lane_sum(np.array([[big, 0, tiny, 0, tiny, 0, 0, 0]]))[0] == big
     column = [big, 0, 0, 0, 0, 0, 0, 0, tiny, 0, 0, 0, 0, 0, 0, 0, tiny]
-    assert lane_sum(np.array([column]))[0] == big  # a lane adds its elements one by one
+    assert lane_sum(np.array([column]))[0] == big  # both are lost, not 1 + 1 added first
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -185,7 +186,7 @@ def test_queries_keep_their_own_precision(metric: str, rng: np.random.Generator)
         assert_exact(metric, rows, rng.integers(-1000, 1000, (6, 20)), 10)
 
 
-# Sizes at which codes drop directions of little variance, and queries from elsewhere.
+# Sizes that are swept in strides, and queries from elsewhere.
 @pytest.mark.parametrize(
     ("maker", "n", "dim", "dtype"),
     [
@@ -204,7 +205,7 @@ def test_queries_keep_their_own_precision(metric: str, rng: np.random.Generator)
         ("last_bit", 10_000, 64, "float32"),
     ],
 )
-def test_large_sets_that_codes_may_truncate_stay_exact(
+def test_large_sets_of_every_kind_stay_exact(
     maker: str, n: int, dim: int, dtype: str, rng: np.random.Generator
 ) -> None:
     rows, queries = make(rng, maker, n, dim, 12, dtype)
@@ -216,6 +217,64 @@ def test_large_sets_that_codes_may_truncate_stay_exact(
         index = omendb.Index(rows, metric=metric)
         assert_exact(metric, rows, np.concatenate([queries, beside]), 10, index)
         assert_exact(metric, rows, queries[:1], 100, index)
+
+
+def coded_dimensions(index: omendb.Index) -> int:
+    """How many dimensions the index codes: fewer than it has where it uses principal axes."""
+    found = re.search(r"8 bits, (\d+) of \d+ dimensions", index._repr_html_())
+    assert found is not None
+    return int(found[1])
+
+
+# Principal axes are taken from 100,000 rows, where their spectrum falls fast enough.
+@pytest.mark.parametrize(
+    ("maker", "dim", "dtype", "metrics"),
+    [
+        ("decaying_spectrum", 128, "float32", ("euclidean", "cosine", "inner_product")),
+        ("unseen_tails", 128, "float32", ("euclidean", "cosine", "inner_product")),
+        pytest.param(
+            *("decaying_spectrum", 192, "float16", ("sqeuclidean", "cosine")),
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            *("unseen_tails", 160, "float64", ("euclidean", "inner_product")),
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_what_the_axes_leave_out_does_not_change_an_answer(
+    maker: str, dim: int, dtype: str, metrics: tuple[str, ...], rng: np.random.Generator
+) -> None:
+    rows, queries = make(rng, maker, 101_000, dim, 3, dtype)
+    # Two queries at right angles to what the rows mostly do, and a row that axes may not fit.
+    some = rows[:: len(rows) // 2000].astype(np.float64)
+    _, _, directions = np.linalg.svd(some, full_matrices=False)
+    beside = cast(directions[-2:] * np.abs(some).mean(), dtype)
+    queries = np.concatenate([queries, beside, rows[-1:]])
+    mask = rng.random(len(rows)) < 0.5
+    for metric in metrics:
+        index = omendb.Index(rows, metric=metric)
+        assert coded_dimensions(index) < dim, "this case is about axes"
+        assert_exact(metric, rows, queries, 10, index)
+        ids, far = nearest(metric, queries[-2:], rows, 100, chosen=mask)
+        hits = index.search(queries[-2:], 100, filter=mask)
+        assert_same_bits(hits.ids, ids)
+        assert_same_bits(hits.distances, far)
+        away = np.sort(distances(metric, queries[0], rows))
+        for radius in (float(away[7]), float(away[500])):
+            assert_radius_exact(metric, rows, queries[:1], radius, index)
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine", "inner_product"])
+def test_axes_do_not_bind_rows_that_are_added_later(metric: str, rng: np.random.Generator) -> None:
+    rows, queries = make(rng, "decaying_spectrum", 100_000, 128, 4, "float32")
+    strangers = rng.standard_normal((1500, 128)).astype(np.float32)
+    strangers[::2] *= 1e-3
+    index = omendb.Index(rows, metric=metric)
+    index.add(strangers)
+    assert coded_dimensions(index) < 128
+    everything = np.concatenate([rows, strangers])
+    assert_exact(metric, everything, np.concatenate([queries, strangers[:4]]), 10, index)
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -264,6 +323,23 @@ def test_any_float32_bits_get_the_twins_answers(
     assert_exact(metric, rows, np.array([query], np.float32), len(rows))
 
 
+@pytest.mark.parametrize("metric", ["euclidean", "cosine", "inner_product"])
+@pytest.mark.parametrize("size", [1e-20, 1e-22, 1e-30, 1e-36, 1e-37, 1e-38])
+def test_rows_far_below_the_largest_get_the_twins_answers(
+    size: float, metric: str, rng: np.random.Generator
+) -> None:
+    # In pairs of opposites, so that centring leaves them small; the first rows set the scale,
+    # along a dimension that no query looks along.
+    half = size * rng.standard_normal((400, 20))
+    half[:32] = 0
+    half[:, 0] = np.arange(400) < 32
+    rows = np.stack([half, -half], axis=1).reshape(-1, 20).astype(np.float32)
+    queries = rng.choice([-1.0, 1.0], (9, 20))
+    queries[:, 0] = 0
+    queries *= np.repeat([1.0, size, math.sqrt(size)], 3)[:, None]
+    assert_exact(metric, rows, queries, 30)
+
+
 # Radius -----------------------------------------------------------------------------------
 
 
@@ -306,9 +382,7 @@ def test_extreme_radii_give_all_rows_or_none(metric: str, rng: np.random.Generat
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_a_radius_in_a_large_set_that_codes_may_truncate_stays_exact(
-    metric: str, rng: np.random.Generator
-) -> None:
+def test_a_radius_in_a_large_set_stays_exact(metric: str, rng: np.random.Generator) -> None:
     rows, queries = make(rng, "shared_heads", 10_000, 96, 8, "float32")
     index = omendb.Index(rows, metric=metric)
     far = np.sort(distances(metric, queries[0], rows))

@@ -24,13 +24,17 @@ use crate::kernels::int8::TILE;
 use crate::metric::Metric;
 use crate::rows::Rows;
 use crate::selection::Selection;
-use crate::threads::{Monitor, Worker, run};
+use crate::threads::{Monitor, Worker, alone, run};
 use crate::top_k::{Neighbor, TopK};
 
 /// Rows of a chunk: the unit of storage, of edits, and of looking whether to stop.
 pub(crate) const CHUNK: usize = 1024;
 /// Queries of a block: their codes stay in a core's second-level cache.
 const BLOCK: usize = 8 * TILE;
+/// Queries of a block of float products: rows are turned into floats once for each block.
+const FLOAT_BLOCK: usize = 512;
+/// Queries for which it pays to try the codes on the first few before the batch is cut.
+const PROBE_BATCH: usize = 256;
 /// Multiply-adds that are worth waking another thread for.
 const WORTH_A_THREAD: u64 = 1 << 22;
 
@@ -162,15 +166,17 @@ pub(crate) fn search(
         return Ok(vec![Vec::new(); n]);
     }
     let threads = threads.min((total / WORTH_A_THREAD) as usize).max(1);
+    let way = way(corpus, queries, goal);
     // Blocks are of equal size, whole tiles where there are enough queries for that.
-    let parts = n.div_ceil(BLOCK).max(threads);
+    let most = if matches!(way, Way::Floats(_)) { FLOAT_BLOCK } else { BLOCK };
+    let parts = n.div_ceil(most).max(threads);
     let block =
-        n.div_ceil(parts).next_multiple_of(TILE).min(n.div_ceil(n.div_ceil(BLOCK)).max(TILE));
+        n.div_ceil(parts).next_multiple_of(TILE).min(n.div_ceil(n.div_ceil(most)).max(TILE));
     let blocks = n.div_ceil(block);
     if blocks >= threads {
         let answers = run(threads, blocks, total, monitor, |task, worker| {
             let block = queries.slice(task * block, block.min(n - task * block));
-            let answers = answer(corpus, &block, goal, 0..corpus.chunks.len(), worker);
+            let answers = answer(corpus, &block, goal, way, 0..corpus.chunks.len(), worker);
             answers.into_iter().map(Answer::into_sorted).collect::<Vec<_>>()
         })?;
         return Ok(answers.into_iter().flatten().collect());
@@ -181,7 +187,7 @@ pub(crate) fn search(
     let answers = run(threads, blocks * parts, total, monitor, |task, worker| {
         let (task, part) = (task / parts, task % parts);
         let block = queries.slice(task * block, block.min(n - task * block));
-        answer(corpus, &block, goal, cut(part)..cut(part + 1), worker)
+        answer(corpus, &block, goal, way, cut(part)..cut(part + 1), worker)
     })?;
     let mut found = Vec::with_capacity(n);
     let mut answers = answers.into_iter();
@@ -194,28 +200,59 @@ pub(crate) fn search(
     Ok(found)
 }
 
-/// Answers one block of queries from some chunks, by the narrowest of the three ways that serves.
+/// The first of the three ways that a search tries.
+#[derive(Clone, Copy)]
+enum Way<'a> {
+    Codes(&'a Encoder),
+    Floats(&'a Encoder),
+    Judge,
+}
+
+/// Chooses by the rows that may answer and, for a large batch, by its first queries.
+fn way<'a>(corpus: Corpus<'a>, queries: &Rows, goal: Goal) -> Way<'a> {
+    let Some(encoder) = corpus.encoder else { return Way::Judge };
+    // A verdict costs as much as the sweep of some dozens of rows.
+    let enough = match goal {
+        Goal::Nearest(k) => (4 * k).max(corpus.rows() / 32).max(128),
+        Goal::Within(_) => (corpus.rows() / 32).max(128),
+    };
+    if corpus.candidates() < enough {
+        return Way::Judge;
+    }
+    if queries.len() >= PROBE_BATCH && matches!(goal, Goal::Nearest(_)) {
+        let wide = widen(&queries.slice(0, TILE));
+        let wide: Vec<&[f64]> = wide.chunks_exact(corpus.dim).collect();
+        if !alone(|worker| sweep::codes_prune(corpus, encoder, &wide, goal, worker)) {
+            return Way::Floats(encoder);
+        }
+    }
+    Way::Codes(encoder)
+}
+
+/// Queries in float64, one after another.
+fn widen(queries: &Rows) -> Vec<f64> {
+    let mut wide = vec![0.0; queries.len() * queries.dim()];
+    for (i, query) in wide.chunks_exact_mut(queries.dim()).enumerate() {
+        queries.read(i, query);
+    }
+    wide
+}
+
+/// Answers one block of queries from some chunks.
 fn answer(
     corpus: Corpus<'_>,
     queries: &Rows,
     goal: Goal,
+    way: Way<'_>,
     chunks: std::ops::Range<usize>,
     worker: &Worker<'_>,
 ) -> Vec<Answer> {
-    let dim = corpus.dim;
-    let mut wide = vec![0.0; queries.len() * dim];
-    for (i, query) in wide.chunks_exact_mut(dim).enumerate() {
-        queries.read(i, query);
-    }
-    let wide: Vec<&[f64]> = wide.chunks_exact(dim).collect();
-    // A verdict costs as much as the sweep of some dozens of rows.
-    let few = match goal {
-        Goal::Nearest(k) => corpus.candidates() < (4 * k).max(corpus.rows() / 32).max(128),
-        Goal::Within(_) => corpus.candidates() < (corpus.rows() / 32).max(128),
-    };
-    match corpus.encoder {
-        Some(encoder) if !few => sweep::answer(corpus, encoder, &wide, goal, chunks, worker),
-        _ => {
+    let wide = widen(queries);
+    let wide: Vec<&[f64]> = wide.chunks_exact(corpus.dim).collect();
+    match way {
+        Way::Codes(encoder) => sweep::answer(corpus, encoder, &wide, goal, chunks, true, worker),
+        Way::Floats(encoder) => sweep::answer(corpus, encoder, &wide, goal, chunks, false, worker),
+        Way::Judge => {
             let mut answers: Vec<Answer> = wide.iter().map(|_| Answer::new(goal)).collect();
             judge::all(corpus, &wide, &mut answers, chunks, worker);
             answers

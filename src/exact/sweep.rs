@@ -110,8 +110,8 @@ impl<'a> Query<'a> {
             return f32::INFINITY;
         }
         // 2e-7 > 3 · 2⁻²⁴ for the rounding to float32, of the quotient and of the kernel's own
-        // last step; 1e-37 where that would be a subnormal.
-        let cut = self.cut - self.cut.abs() * 4e-7 - 1e-37;
+        // last step; 1e-36 where that, or a step of a row, would be a subnormal.
+        let cut = self.cut - self.cut.abs() * 4e-7 - 1e-36;
         (cut / f64::from(divisor)) as f32
     }
 
@@ -122,6 +122,11 @@ impl<'a> Query<'a> {
         if self.answer.push(Neighbor { distance, row }) {
             self.cut = self.cut.max(self.scores.at_least(self.answer.reach()));
         }
+    }
+
+    /// So many waiting rows say nothing about how the codes prune.
+    fn few(&self) -> usize {
+        (4 * self.floor.k()).max(512)
     }
 
     /// Drops what the cut rules out; judges the rows that look good if bounds are wide, or all
@@ -188,6 +193,40 @@ impl<'a> Query<'a> {
     }
 }
 
+/// Queries on their way, those of the numbers given.
+fn block_of<'a>(
+    corpus: Corpus<'_>,
+    queries: &[&'a [f64]],
+    floats: &'a [Option<QueryFloats>],
+    numbers: &[usize],
+    goal: Goal,
+    eager: bool,
+) -> Vec<(Query<'a>, &'a QueryFloats)> {
+    numbers
+        .iter()
+        .filter_map(|&i| {
+            let floats = floats[i].as_ref()?;
+            Some((Query::new(corpus, queries[i], floats.scores, goal, eager), floats))
+        })
+        .collect()
+}
+
+/// Whether codes prune for most of some queries, as far as a sixteenth of the rows can tell.
+pub(super) fn codes_prune(
+    corpus: Corpus<'_>,
+    encoder: &Encoder,
+    queries: &[&[f64]],
+    goal: Goal,
+    worker: &Worker<'_>,
+) -> bool {
+    let floats: Vec<Option<QueryFloats>> =
+        queries.iter().map(|query| encoder.query_floats(query)).collect();
+    let numbers: Vec<usize> = (0..queries.len()).collect();
+    let mut block = block_of(corpus, queries, &floats, &numbers, goal, encoder.has_rest());
+    sweep_codes(corpus, encoder, &mut block, 0..corpus.chunks.len(), worker, 1);
+    2 * block.iter().filter(|(query, _)| query.failed).count() <= block.len()
+}
+
 /// One of the two sweeps.
 type Way = fn(Corpus<'_>, &Encoder, &mut [(Query<'_>, &QueryFloats)], Range<usize>, &Worker<'_>);
 
@@ -198,24 +237,17 @@ pub(super) fn answer(
     queries: &[&[f64]],
     goal: Goal,
     chunks: Range<usize>,
+    codes_prune: bool,
     worker: &Worker<'_>,
 ) -> Vec<Answer> {
     let floats: Vec<Option<QueryFloats>> =
         queries.iter().map(|query| encoder.query_floats(query)).collect();
     let mut answers: Vec<Option<Answer>> = queries.iter().map(|_| None).collect();
-    let collect = |numbers: &[usize], eager: bool| -> Vec<(Query<'_>, &QueryFloats)> {
-        numbers
-            .iter()
-            .filter_map(|&i| {
-                let floats = floats[i].as_ref()?;
-                Some((Query::new(corpus, queries[i], floats.scores, goal, eager), floats))
-            })
-            .collect()
-    };
     // Queries beyond float32 are judged; the others try codes, then floats.
     let mut numbers: Vec<usize> = (0..queries.len()).filter(|&i| floats[i].is_some()).collect();
-    for (way, eager) in [(by_codes as Way, encoder.has_rest()), (by_floats, false)] {
-        let mut block = collect(&numbers, eager);
+    let ways: [(Way, bool); 2] = [(by_codes, encoder.has_rest()), (by_floats, false)];
+    for (way, eager) in ways.into_iter().skip(usize::from(!codes_prune)) {
+        let mut block = block_of(corpus, queries, &floats, &numbers, goal, eager);
         way(corpus, encoder, &mut block, chunks.clone(), worker);
         let done = numbers.iter().zip(block);
         numbers = done
@@ -253,7 +285,7 @@ fn allowed(corpus: Corpus<'_>, chunk: usize, panel: usize) -> u32 {
     there & corpus.allowed.map_or(u32::MAX, |allowed| allowed.bits32(row))
 }
 
-/// Sweeps codes. A query that too many rows pass is marked failed.
+/// Sweeps codes and judges what is left. A query that too many rows pass is marked failed.
 fn by_codes(
     corpus: Corpus<'_>,
     encoder: &Encoder,
@@ -261,12 +293,30 @@ fn by_codes(
     chunks: Range<usize>,
     worker: &Worker<'_>,
 ) {
+    sweep_codes(corpus, encoder, block, chunks, worker, 2);
+    let mut wide = vec![0.0; corpus.dim];
+    for (query, _) in block.iter_mut().filter(|(query, _)| !query.failed) {
+        query.settle(corpus, &mut wide, true);
+    }
+}
+
+/// Sweeps codes, in the first pass only or in both.
+fn sweep_codes(
+    corpus: Corpus<'_>,
+    encoder: &Encoder,
+    block: &mut [(Query<'_>, &QueryFloats)],
+    chunks: Range<usize>,
+    worker: &Worker<'_>,
+    passes: usize,
+) {
     if block.is_empty() {
         return;
     }
     let rows: usize = corpus.chunks[chunks.clone()].iter().map(|chunk| chunk.rows.len()).sum();
-    // Above this share of rows, float products for all cost less than verdicts for these.
-    let limit = 1024.max(rows / 20);
+    // Above this share of the rows swept so far, float products for all cost less than verdicts
+    // for these; a few hundred, or a few times k, say nothing yet.
+    let few = block.iter().map(|(query, _)| query.few()).max().unwrap_or(0);
+    let mut swept = 0;
     let biased = corpus.metric.is_euclidean();
     let rest = encoder.has_rest();
     // Tiles of equal size.
@@ -301,10 +351,7 @@ fn by_codes(
     let mut wide = vec![0.0; corpus.dim];
     let operations = (block.len() * PANEL * encoder.swept()) as u64;
     let strides = if rows > STRIDE * STRIDE * PANEL { STRIDE } else { 1 };
-    for pass in 0..2 {
-        if pass == 1 && strides == 1 {
-            break;
-        }
+    for pass in 0..if strides == 1 { 1 } else { passes } {
         for c in chunks.clone() {
             let chunk = &corpus.chunks[c];
             let Some(codes) = &chunk.codes else {
@@ -332,11 +379,13 @@ fn by_codes(
                     continue;
                 }
                 let (panel, ratios) = (codes.panel(p), codes.ratios(p));
+                swept += PANEL;
+                let limit = few + swept / 20;
                 for ((tile, margins), queries) in coded.iter_mut().zip(block.chunks_mut(per_tile)) {
                     for q in 0..TILE {
                         let margin = margins[0][q] * ratios.rounding + margins[1][q] * ratios.norm;
                         // Rounded up; 1e-5 covers the arithmetic of this line.
-                        tile.margin[q] = (margin * (1.0 + 1e-5)) as i32 + 1;
+                        tile.margin[q] = ((margin * (1.0 + 1e-5)) as i32).saturating_add(1);
                     }
                     let mut hits = int8::sweep(corpus.isa, panel, tile, &mut passed);
                     while hits != 0 {
@@ -355,9 +404,6 @@ fn by_codes(
                 }
             }
         }
-    }
-    for (query, _) in block.iter_mut().filter(|(query, _)| !query.failed) {
-        query.settle(corpus, &mut wide, true);
     }
 }
 
@@ -390,14 +436,14 @@ impl Hit<'_> {
             let bias = self.panel.biases.map_or(0.0, |biases| biases[r]);
             let score = |sum: i32| sum as f32 * step + bias;
             let optimistic = score(sums[r]);
-            let optimistic = optimistic + optimistic.abs() * 1e-6 + 1e-37;
+            let optimistic = optimistic + optimistic.abs() * 1e-6 + 1e-36;
             if f64::from(optimistic) < query.cut {
                 continue; // the cut has risen since the panel was tested
             }
             let wide_part = self.tile.margin[self.q] + if self.rest { self.rest(r) } else { 0 };
             let estimate = score(sums[r] - wide_part);
             let floor = score(sums[r] - 2 * wide_part) + bias * 5e-6;
-            let floor = floor - floor.abs() * 1e-6 - 1e-37;
+            let floor = floor - floor.abs() * 1e-6 - 1e-36;
             let candidate = Candidate { optimistic, estimate, row: first + r as u32 };
             query.push(corpus, candidate, floor, limit, wide);
         }
@@ -466,9 +512,9 @@ fn by_floats(
                         mask &= mask - 1;
                         let estimate = products[i] + biases[i];
                         let optimistic = estimate + margin * norms[i];
-                        let optimistic = optimistic + optimistic.abs() * 1e-6 + 1e-37;
+                        let optimistic = optimistic + optimistic.abs() * 1e-6 + 1e-36;
                         let floor = estimate - margin * norms[i] + biases[i] * 5e-6;
-                        let floor = floor - floor.abs() * 1e-6 - 1e-37;
+                        let floor = floor - floor.abs() * 1e-6 - 1e-36;
                         let candidate = Candidate { optimistic, estimate, row: row(i) };
                         query.push(corpus, candidate, floor, usize::MAX, &mut wide);
                     }

@@ -315,25 +315,28 @@ pub(crate) fn quantize(x: &[f32], step: f32, out: &mut [i8]) -> f64 {
     dispatch(
         #[inline(always)]
         || {
+            // In steps, between −½ and ½: squares of small numbers would underflow.
             let mut lost = [0.0f32; 16];
             let (xs, x_tail) = x.as_chunks::<16>();
             let (outs, out_tail) = out.as_chunks_mut::<16>();
             for (x, out) in xs.iter().zip(outs) {
                 for j in 0..16 {
-                    let rounded = x[j] * inverse + ONES;
-                    let rest = x[j] - (rounded - ONES) * step;
+                    let scaled = x[j] * inverse;
+                    let rounded = scaled + ONES;
+                    let rest = scaled - (rounded - ONES);
                     lost[j] += rest * rest;
                     out[j] = rounded.to_bits() as i8;
                 }
             }
             let mut total: f64 = lost.into_iter().map(f64::from).sum();
             for (&x, out) in x_tail.iter().zip(out_tail) {
-                let rounded = x * inverse + ONES;
-                let rest = x - (rounded - ONES) * step;
+                let scaled = x * inverse;
+                let rounded = scaled + ONES;
+                let rest = scaled - (rounded - ONES);
                 total += f64::from(rest * rest);
                 *out = rounded.to_bits() as i8;
             }
-            total
+            total * f64::from(step) * f64::from(step)
         },
     )
 }
