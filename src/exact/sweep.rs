@@ -126,7 +126,8 @@ impl<'a> Query<'a> {
 
     /// So many waiting rows say nothing about how the codes prune.
     fn few(&self) -> usize {
-        (4 * self.floor.k()).max(512)
+        // Wide bounds keep many rows waiting until the first verdicts.
+        (4 * self.floor.k()).max(if self.eager { 3072 } else { 512 })
     }
 
     /// Drops what the cut rules out; judges the rows that look good if bounds are wide, or all
