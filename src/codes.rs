@@ -38,13 +38,13 @@ use crate::rows::Rows;
 /// Rows that are projected together: their floats stay in a core's second-level cache.
 const BLOCK: usize = 1024;
 /// Rows that are looked at to learn the mean, the axes and how well they prune; two such sets.
-const SAMPLE: usize = 1024;
+const SAMPLE: usize = 2048;
 /// Rows of the second set that play the query.
 const PROBES: usize = 16;
 /// The number of axes is a multiple of this, and so of a step.
 const GROUP: usize = 32;
 /// Below these, learning axes costs more than the sweep it would shorten.
-const AXES_MIN_ROWS: usize = 50_000;
+const AXES_MIN_ROWS: usize = 100_000;
 const AXES_MIN_DIM: usize = 96;
 /// Sums of products of 8-bit codes stay inside 32 bits up to here, margin and offset included.
 const MAX_WIDTH: usize = 16_384;
@@ -54,10 +54,9 @@ const SMALLEST_SQUARE: f64 = 1e-280;
 const TINY: f64 = 1e-30;
 /// Margins of 8-bit codes as a share of ‖q‖‖z‖, query and row together, for the probe alone.
 const PROBE_MARGIN: f32 = 0.018;
-/// What a survivor costs, in multiply-adds of the sweep: it waits and is sorted, and its verdict
-/// reads a row of 1.5 KB from main memory. Measured: about 0.5 µs at 384 dimensions, where a core
-/// does 230 multiply-adds a nanosecond.
-const VERDICT_COST: f64 = 120_000.0;
+/// What one verdict costs, in multiply-adds of the sweep (measured: about 120 ns at 384
+/// dimensions, where a core does 200 multiply-adds a nanosecond).
+const VERDICT_COST: f64 = 24_000.0;
 
 /// How rows become codes: learned once from a sample, the same for every row.
 #[derive(Debug)]
