@@ -126,8 +126,7 @@ impl<'a> Query<'a> {
 
     /// So many waiting rows say nothing about how the codes prune.
     fn few(&self) -> usize {
-        // Wide bounds keep many rows waiting until the first verdicts.
-        (4 * self.floor.k()).max(if self.eager { 3072 } else { 512 })
+        (4 * self.floor.k()).max(512)
     }
 
     /// Drops what the cut rules out; judges the rows that look good if bounds are wide, or all
@@ -314,8 +313,9 @@ fn sweep_codes(
         return;
     }
     let rows: usize = corpus.chunks[chunks.clone()].iter().map(|chunk| chunk.rows.len()).sum();
-    // Above this share of the rows swept so far, float products for all cost less than verdicts
-    // for these; a few hundred, or a few times k, say nothing yet.
+    // More waiting rows than a twentieth of all cost more in verdicts than float products for all
+    // rows do. How many wait hardly depends on how many were swept, if codes prune at all; where a
+    // quarter of those waits, they do not.
     let few = block.iter().map(|(query, _)| query.few()).max().unwrap_or(0);
     let mut swept = 0;
     let biased = corpus.metric.is_euclidean();
@@ -381,7 +381,7 @@ fn sweep_codes(
                 }
                 let (panel, ratios) = (codes.panel(p), codes.ratios(p));
                 swept += PANEL;
-                let limit = few + swept / 20;
+                let limit = (few + swept / 4).min((rows / 20).max(2 * few));
                 for ((tile, margins), queries) in coded.iter_mut().zip(block.chunks_mut(per_tile)) {
                     for q in 0..TILE {
                         let margin = margins[0][q] * ratios.rounding + margins[1][q] * ratios.norm;
