@@ -53,6 +53,17 @@ struct Job {
     next: AtomicUsize,
 }
 
+impl Job {
+    fn new(total: u64) -> Self {
+        Self {
+            stopped: AtomicBool::new(false),
+            done: AtomicU64::new(0),
+            total,
+            next: AtomicUsize::new(0),
+        }
+    }
+}
+
 /// One thread's part in a job.
 pub(crate) struct Worker<'a> {
     job: &'a Job,
@@ -100,12 +111,7 @@ pub(crate) fn default_threads() -> usize {
 
 /// Runs short work on the calling thread, without progress.
 pub(crate) fn alone<T>(work: impl FnOnce(&Worker<'_>) -> T) -> T {
-    let job = Job {
-        stopped: AtomicBool::new(false),
-        done: AtomicU64::new(0),
-        total: 0,
-        next: AtomicUsize::new(0),
-    };
+    let job = Job::new(0);
     work(&Worker { job: &job, pending: Cell::new(0), monitor: None })
 }
 
@@ -123,12 +129,7 @@ pub(crate) fn run<T: Send>(
     monitor: &mut dyn Monitor,
     work: impl Fn(usize, &Worker<'_>) -> T + Sync,
 ) -> Result<Vec<T>> {
-    let job = Job {
-        stopped: AtomicBool::new(false),
-        done: AtomicU64::new(0),
-        total,
-        next: AtomicUsize::new(0),
-    };
+    let job = Job::new(total);
     let caller =
         Worker { job: &job, pending: Cell::new(0), monitor: Some(RefCell::new((monitor, None))) };
     let mut results = Vec::with_capacity(tasks);
