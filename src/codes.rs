@@ -30,11 +30,13 @@
 //! start, and costs the sweep nothing.
 
 use crate::kernels::float;
-use crate::kernels::int8::{PANEL, Panel, STEP, Step};
+use crate::kernels::int8::{self, GROUP, Group, LIMIT, Ratios, STEP, record_bytes};
 use crate::kernels::matmul;
 use crate::metric::Metric;
 use crate::rows::Rows;
 
+/// Kernels read whole lines of codes, and so past the end of a record.
+const BEHIND: usize = 64;
 /// Rows that are projected together: their floats stay in a core's second-level cache.
 const BLOCK: usize = 1024;
 /// Rows that are looked at to learn the mean, the axes and how well they prune; two such sets.
@@ -42,7 +44,7 @@ const SAMPLE: usize = 2048;
 /// Rows of the second set that play the query.
 const PROBES: usize = 16;
 /// The number of axes is a multiple of this, and so of a step.
-const GROUP: usize = 32;
+const AXES: usize = 32;
 /// Below these, learning axes costs more than the sweep it would shorten.
 const AXES_MIN_ROWS: usize = 100_000;
 const AXES_MIN_DIM: usize = 96;
@@ -86,26 +88,15 @@ pub(crate) struct Scratch {
     codes: Vec<i8>,
 }
 
-/// The codes of some rows, in panels of 32.
+/// The codes of some rows: records of [`int8`], and the largest ratios of each eight.
 #[derive(Debug, Clone)]
 pub(crate) struct Codes {
     len: usize,
-    panels: Vec<Step>,
-    /// The step `A` of each row, padded to whole panels.
-    factors: Vec<f32>,
-    /// `−‖z‖²/2` of each row, from above; empty where the metric has none.
-    biases: Vec<f32>,
-    /// The largest ratios to `A` in each panel.
+    /// Records of whole groups, and [`BEHIND`] bytes that kernels may read after the last.
+    records: Vec<u8>,
     ratios: Vec<Ratios>,
-    /// Steps of a panel.
+    /// Steps of a record.
     steps: usize,
-}
-
-/// Norms over a step: what rounding lost, and an upper bound for the vector and for its code.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Ratios {
-    pub(crate) rounding: f32,
-    pub(crate) norm: f32,
 }
 
 /// A query in the space of the codes.
@@ -113,8 +104,7 @@ pub(crate) struct Ratios {
 pub(crate) struct QueryCode {
     pub(crate) codes: Vec<i8>,
     pub(crate) scale: f32,
-    pub(crate) sum: i32,
-    /// What the ratios of a panel are multiplied by to give its margin in whole steps.
+    /// What the ratios of a group are multiplied by to give its margin in whole steps.
     pub(crate) margin: Ratios,
 }
 
@@ -297,11 +287,11 @@ impl Encoder {
                 query.iter_mut().zip(&shift).for_each(|(q, s)| *q += s);
             }
         }
-        let groups = dim.div_ceil(GROUP);
+        let groups = dim.div_ceil(AXES);
         let parts = |x: &[f32]| -> Vec<f32> {
-            x.chunks(GROUP).map(|part| float::square_norm(part) as f32).collect()
+            x.chunks(AXES).map(|part| float::square_norm(part) as f32).collect()
         };
-        // tails[j]: the norm of what the axes before `GROUP · j` leave out.
+        // tails[j]: the norm of what the axes before `AXES · j` leave out.
         let tails = |parts: &[f32]| -> Vec<f32> {
             let mut sum = 0.0;
             let mut tails: Vec<f32> = parts
@@ -322,13 +312,13 @@ impl Encoder {
         let mut partial = vec![0.0; n * groups];
         for (q, query) in queries.chunks_exact(dim).enumerate() {
             let query_tails = tails(&parts(query));
-            // partial[i][j]: the score over the first `GROUP · (j + 1)` axes.
+            // partial[i][j]: the score over the first `AXES · (j + 1)` axes.
             for ((row, partial), tails) in
                 coordinates.chunks_exact(dim).zip(partial.chunks_exact_mut(groups)).zip(&row_tails)
             {
                 let mut sum =
                     if self.metric.is_euclidean() { -0.5 * tails[0] * tails[0] } else { 0.0 };
-                float::partial_products(row, query, GROUP, partial);
+                float::partial_products(row, query, AXES, partial);
                 partial.iter_mut().for_each(|partial| {
                     sum += *partial;
                     *partial = sum;
@@ -351,10 +341,10 @@ impl Encoder {
             }
         }
         let pairs = (PROBES * (n - 1)) as f64;
-        let cost = |j: usize| (GROUP * j) as f64 + survivors[j] as f64 / pairs * VERDICT_COST;
+        let cost = |j: usize| (AXES * j) as f64 + survivors[j] as f64 / pairs * VERDICT_COST;
         let best = (2..groups).min_by(|&a, &b| cost(a).total_cmp(&cost(b)));
         match best {
-            Some(j) if cost(j) < 0.75 * dim as f64 => GROUP * j,
+            Some(j) if cost(j) < 0.75 * dim as f64 => AXES * j,
             _ => dim,
         }
     }
@@ -391,7 +381,7 @@ impl Encoder {
         self.axes.is_some()
     }
 
-    fn steps(&self) -> usize {
+    pub(crate) fn steps(&self) -> usize {
         self.swept().div_ceil(STEP)
     }
 
@@ -416,23 +406,15 @@ impl Encoder {
         let steps = self.steps();
         let mut codes = before.cloned().unwrap_or_else(|| Codes {
             len: 0,
-            panels: Vec::new(),
-            factors: Vec::new(),
-            biases: Vec::new(),
+            records: Vec::new(),
             ratios: Vec::new(),
             steps,
         });
-        let panels = rows.len().div_ceil(PANEL);
-        let fit = |n: usize, len: usize| n.saturating_sub(len);
-        codes.panels.reserve_exact(fit(panels * steps, codes.panels.len()));
-        codes.panels.resize(panels * steps, Step([128; PANEL * STEP]));
-        codes.factors.reserve_exact(fit(panels * PANEL, codes.factors.len()));
-        codes.factors.resize(panels * PANEL, 0.0);
-        if self.metric.is_euclidean() {
-            codes.biases.reserve_exact(fit(panels * PANEL, codes.biases.len()));
-            codes.biases.resize(panels * PANEL, 0.0);
-        }
-        codes.ratios.resize(panels, Ratios::default());
+        let groups = rows.len().div_ceil(GROUP);
+        let bytes = groups * GROUP * record_bytes(steps) + BEHIND;
+        codes.records.reserve_exact(bytes.saturating_sub(codes.records.len()));
+        codes.records.resize(bytes, 0);
+        codes.ratios.resize(groups, Ratios::default());
         while codes.len < rows.len() {
             let count = (rows.len() - codes.len).min(BLOCK);
             self.encode_block(rows, count, &mut codes, scratch)?;
@@ -468,15 +450,11 @@ impl Encoder {
         for (i, (floats, &square)) in floats.chunks_exact(self.width).zip(&squares).enumerate() {
             let norm = self.reach(square.sqrt());
             let floats = self.with_rest(floats, square, &mut scratch.swept);
-            let (factor, lost) = quantize(floats, norm, 127, &mut scratch.codes);
+            let (factor, lost) = quantize(floats, norm, LIMIT, &mut scratch.codes);
             let row = first + i;
-            codes.put(row, &scratch.codes);
-            codes.factors[row] = factor;
-            if let Some(bias) = codes.biases.get_mut(row) {
-                *bias = self.bias(square);
-            }
+            codes.put(row, &scratch.codes, factor, self.bias(square));
             let ratio = |norm: f64| (norm / f64::from(factor) * (1.0 + 1e-6)) as f32;
-            let most = &mut codes.ratios[row / PANEL];
+            let most = &mut codes.ratios[row / GROUP];
             most.rounding = most.rounding.max(ratio(lost));
             most.norm = most.norm.max(ratio(norm * (1.0 + self.axes_slack) + lost));
         }
@@ -616,7 +594,6 @@ impl Encoder {
         let (scale, lost) = quantize(floats, norm, limit, &mut codes);
         let margin = |norm: f64| (norm / f64::from(scale) * (1.0 + 1e-6)) as f32;
         QueryCode {
-            sum: codes.iter().map(|&code| i32::from(code)).sum(),
             codes,
             scale,
             margin: Ratios {
@@ -641,34 +618,19 @@ fn quantize(floats: &[f32], norm: f64, limit: i8, codes: &mut [i8]) -> (f32, f64
 }
 
 impl Codes {
-    /// Scatters the codes of one row into its panel.
-    fn put(&mut self, row: usize, codes: &[i8]) {
-        let panel = &mut self.panels[row / PANEL * self.steps..][..self.steps];
-        for (step, word) in panel.iter_mut().zip(codes.as_chunks::<STEP>().0) {
-            step.0.as_chunks_mut::<STEP>().0[row % PANEL] = word.map(|code| (code as u8) ^ 128);
-        }
-    }
-
-    /// The number of panels.
-    pub(crate) fn panels(&self) -> usize {
-        self.ratios.len()
+    /// Writes the record of one row.
+    fn put(&mut self, row: usize, codes: &[i8], factor: f32, bias: f32) {
+        let bytes = record_bytes(self.steps);
+        int8::write_record(&mut self.records[row * bytes..(row + 1) * bytes], codes, factor, bias);
     }
 
     pub(crate) fn nbytes(&self) -> usize {
-        self.panels.capacity() * size_of::<Step>()
-            + 4 * (self.factors.capacity() + self.biases.capacity())
-            + size_of::<Ratios>() * self.ratios.capacity()
+        self.records.capacity() + size_of::<Ratios>() * self.ratios.capacity()
     }
 
-    pub(crate) fn panel(&self, panel: usize) -> Panel<'_> {
-        Panel {
-            codes: &self.panels[panel * self.steps..(panel + 1) * self.steps],
-            factors: &self.factors.as_chunks::<PANEL>().0[panel],
-            biases: self.biases.as_chunks::<PANEL>().0.get(panel),
-        }
-    }
-
-    pub(crate) fn ratios(&self, panel: usize) -> Ratios {
-        self.ratios[panel]
+    /// Group `group` of the rows, the last filled up with zeros.
+    pub(crate) fn group(&self, group: usize) -> Group<'_> {
+        let bytes = GROUP * record_bytes(self.steps);
+        Group { records: &self.records[group * bytes..], ratios: self.ratios[group] }
     }
 }

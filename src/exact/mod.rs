@@ -20,7 +20,7 @@ use std::sync::Arc;
 use crate::codes::{Codes, Encoder};
 use crate::error::Result;
 use crate::kernels::Isa;
-use crate::kernels::int8::TILE;
+use crate::kernels::int8::PANEL;
 use crate::metric::Metric;
 use crate::rows::Rows;
 use crate::selection::Selection;
@@ -30,11 +30,13 @@ use crate::top_k::{Neighbor, TopK};
 /// Rows of a chunk: the unit of storage, of edits, and of looking whether to stop.
 pub(crate) const CHUNK: usize = 1024;
 /// Queries of a block: their codes stay in a core's second-level cache.
-const BLOCK: usize = 8 * TILE;
+const BLOCK: usize = 2 * PANEL;
 /// Queries of a block of float products: rows are turned into floats once for each block.
 const FLOAT_BLOCK: usize = 512;
 /// Queries for which it pays to try the codes on the first few before the batch is cut.
 const PROBE_BATCH: usize = 256;
+/// How many those are.
+const PROBE: usize = 16;
 /// Multiply-adds that are worth waking another thread for.
 const WORTH_A_THREAD: u64 = 1 << 22;
 
@@ -170,8 +172,10 @@ pub(crate) fn search(
     // Blocks are of equal size, whole tiles where there are enough queries for that.
     let most = if matches!(way, Way::Floats(_)) { FLOAT_BLOCK } else { BLOCK };
     let parts = n.div_ceil(most).max(threads);
-    let block =
-        n.div_ceil(parts).next_multiple_of(TILE).min(n.div_ceil(n.div_ceil(most)).max(TILE));
+    let block = n
+        .div_ceil(parts)
+        .next_multiple_of(PANEL / 3)
+        .min(n.div_ceil(n.div_ceil(most)).max(PANEL / 3));
     let blocks = n.div_ceil(block);
     if blocks >= threads {
         let answers = run(threads, blocks, total, monitor, |task, worker| {
@@ -220,7 +224,7 @@ fn way<'a>(corpus: Corpus<'a>, queries: &Rows, goal: Goal) -> Way<'a> {
         return Way::Judge;
     }
     if queries.len() >= PROBE_BATCH && matches!(goal, Goal::Nearest(_)) {
-        let wide = widen(&queries.slice(0, TILE));
+        let wide = widen(&queries.slice(0, PROBE));
         let wide: Vec<&[f64]> = wide.chunks_exact(corpus.dim).collect();
         if !alone(|worker| sweep::codes_prune(corpus, encoder, &wide, goal, worker)) {
             return Way::Floats(encoder);

@@ -5,7 +5,7 @@
 //! which raises the cut, and those that the new cut rules out are dropped. The cut is always the
 //! score of a judged distance, so the width of the bound is paid once, not twice.
 //!
-//! One panel in sixteen is swept first, evenly over all rows. That gives a good cut early even
+//! One stretch of 32 rows in sixteen is swept first, evenly over all rows. That gives a good cut early even
 //! where rows are sorted so that each is nearer than the last.
 
 use std::cmp::Ordering;
@@ -14,12 +14,14 @@ use std::ops::Range;
 use super::{Answer, CHUNK, Corpus, Goal, judge};
 use crate::codes::{Encoder, QueryFloats, RowFloats, Scores};
 use crate::kernels::float::{self, Judge};
-use crate::kernels::int8::{self, PANEL, Panel, Passed, STEP, TILE, Tile};
+use crate::kernels::int8::{self, GROUP, Group, PANEL, Panel, Passed};
 use crate::kernels::matmul;
 use crate::threads::Worker;
 use crate::top_k::{Neighbor, TopK};
 
-/// Every so many panels is swept in the first pass.
+/// Rows that are swept by all queries of a block before the next: a word of the selection.
+const STRETCH: usize = 32;
+/// Every so many stretches is swept in the first pass.
 const STRIDE: usize = 16;
 /// Candidates that wait before they are settled, at least.
 const WAITING: usize = 64;
@@ -277,11 +279,11 @@ pub(super) fn answer(
         .collect()
 }
 
-/// The bits of the allowed rows of a panel.
-fn allowed(corpus: Corpus<'_>, chunk: usize, panel: usize) -> u32 {
-    let left = corpus.chunks[chunk].rows.len() - panel * PANEL;
-    let there = if left >= PANEL { u32::MAX } else { (1 << left) - 1 };
-    let row = chunk * CHUNK + panel * PANEL;
+/// The bits of the allowed rows of a stretch.
+fn allowed(corpus: Corpus<'_>, chunk: usize, stretch: usize) -> u32 {
+    let left = corpus.chunks[chunk].rows.len() - stretch * STRETCH;
+    let there = if left >= STRETCH { u32::MAX } else { (1 << left) - 1 };
+    let row = chunk * CHUNK + stretch * STRETCH;
     there & corpus.allowed.map_or(u32::MAX, |allowed| allowed.bits32(row))
 }
 
@@ -320,48 +322,37 @@ fn sweep_codes(
     let mut swept = 0;
     let biased = corpus.metric.is_euclidean();
     let rest = encoder.has_rest();
-    // Tiles of equal size.
-    let tiles = block.len().div_ceil(TILE);
-    let per_tile = block.len().div_ceil(tiles);
-    let mut coded: Vec<(Tile, [[f32; TILE]; 2])> = Vec::with_capacity(tiles);
     let floats: Vec<&QueryFloats> = block.iter().map(|(_, floats)| *floats).collect();
-    let codes = encoder.query_codes(&floats, int8::query_limit(corpus.isa));
-    for codes in codes.chunks(per_tile) {
-        let len = codes.len();
-        let mut tile = Tile { len, ..Tile::default() };
-        let mut margins = [[0.0; TILE]; 2];
-        for (q, code) in codes.iter().enumerate() {
-            tile.words.resize(code.codes.len() / STEP * len, 0);
-            for (s, word) in code.codes.as_chunks::<STEP>().0.iter().enumerate() {
-                tile.words[s * len + q] = i32::from_le_bytes(word.map(|code| code as u8));
+    let codes = encoder.query_codes(&floats, int8::sweep_limit(corpus.isa));
+    let mut panels: Vec<Panel> = codes
+        .chunks(PANEL)
+        .zip(block.chunks(PANEL))
+        .map(|(codes, queries)| {
+            let mut panel = Panel::for_sweep(corpus.isa, codes.len(), encoder.steps(), biased);
+            for (q, (code, (query, _))) in codes.iter().zip(queries).enumerate() {
+                panel.put(q, &code.codes);
+                panel.set_margin(q, code.margin);
+                panel.scale[q] = code.scale;
+                panel.threshold[q] = query.threshold(if biased { 1.0 } else { code.scale });
             }
-            tile.scale[q] = code.scale;
-            tile.offset[q] = 128 * code.sum;
-            margins[0][q] = code.margin.rounding;
-            margins[1][q] = code.margin.norm;
-        }
-        coded.push((tile, margins));
-    }
-    // Without biases thresholds are divided by the scale, which saves a product for each sum.
-    for ((tile, _), queries) in coded.iter_mut().zip(block.chunks(per_tile)) {
-        for (q, (query, _)) in queries.iter().enumerate() {
-            tile.threshold[q] = query.threshold(if biased { 1.0 } else { tile.scale[q] });
-        }
-    }
+            panel
+        })
+        .collect();
     let mut passed = Passed::new();
     let mut wide = vec![0.0; corpus.dim];
-    let operations = (block.len() * PANEL * encoder.swept()) as u64;
-    let strides = if rows > STRIDE * STRIDE * PANEL { STRIDE } else { 1 };
+    let operations = (block.len() * STRETCH * encoder.swept()) as u64;
+    let strides = if rows > STRIDE * STRIDE * STRETCH { STRIDE } else { 1 };
     for pass in 0..if strides == 1 { 1 } else { passes } {
         for c in chunks.clone() {
             let chunk = &corpus.chunks[c];
+            let stretches = chunk.rows.len().div_ceil(STRETCH);
             let Some(codes) = &chunk.codes else {
                 // Rows beyond codes: every one of them is a candidate.
                 if pass == 0 {
-                    for p in 0..chunk.rows.len().div_ceil(PANEL) {
+                    for p in 0..stretches {
                         let mut rest = allowed(corpus, c, p);
                         while rest != 0 {
-                            let row = (c * CHUNK + p * PANEL) as u32 + rest.trailing_zeros();
+                            let row = (c * CHUNK + p * STRETCH) as u32 + rest.trailing_zeros();
                             rest &= rest - 1;
                             block.iter_mut().for_each(|(query, _)| {
                                 query.verdict(corpus, row, &mut wide);
@@ -374,30 +365,27 @@ fn sweep_codes(
                 }
                 continue;
             };
-            for p in (0..codes.panels()).filter(|p| (p % strides == 0) == (pass == 0)) {
+            for p in (0..stretches).filter(|p| (p % strides == 0) == (pass == 0)) {
                 let allowed = allowed(corpus, c, p);
                 if allowed == 0 {
                     continue;
                 }
-                let (panel, ratios) = (codes.panel(p), codes.ratios(p));
-                swept += PANEL;
+                swept += STRETCH;
                 let limit = (few + swept / 4).min((rows / 20).max(2 * few));
-                for ((tile, margins), queries) in coded.iter_mut().zip(block.chunks_mut(per_tile)) {
-                    for q in 0..TILE {
-                        let margin = margins[0][q] * ratios.rounding + margins[1][q] * ratios.norm;
-                        // Rounded up; 1e-5 covers the arithmetic of this line.
-                        tile.margin[q] = ((margin * (1.0 + 1e-5)) as i32).saturating_add(1);
-                    }
-                    let mut hits = int8::sweep(corpus.isa, panel, tile, &mut passed);
-                    while hits != 0 {
-                        let q = hits.trailing_zeros() as usize;
-                        hits &= hits - 1;
-                        let first = (c * CHUNK + p * PANEL) as u32;
-                        let query = &mut queries[q].0;
-                        let hit = Hit { panel, tile, q, rest, mask: passed.masks[q] & allowed };
-                        hit.push(corpus, query, &passed.sums[q], first, limit, &mut wide);
-                        tile.threshold[q] =
-                            query.threshold(if biased { 1.0 } else { tile.scale[q] });
+                for (panel, queries) in panels.iter_mut().zip(block.chunks_mut(PANEL)) {
+                    for g in 0..STRETCH / GROUP {
+                        let allowed = allowed >> (g * GROUP) & 0xff;
+                        if allowed == 0 {
+                            continue;
+                        }
+                        let group = codes.group(p * (STRETCH / GROUP) + g);
+                        let hits = int8::sweep(corpus.isa, group, panel, &mut passed) & allowed;
+                        if hits == 0 {
+                            continue;
+                        }
+                        let first = (c * CHUNK + p * STRETCH + g * GROUP) as u32;
+                        let hit = Hit { corpus, group, first, limit, rest, biased };
+                        hit.push(hits, queries, panel, &passed, &mut wide);
                     }
                 }
                 if !worker.advance(operations) {
@@ -408,56 +396,58 @@ fn sweep_codes(
     }
 }
 
-/// A query and the rows of a panel that passed its threshold.
+/// A group of which some rows passed some thresholds.
 struct Hit<'a> {
-    panel: Panel<'a>,
-    tile: &'a Tile,
-    q: usize,
+    corpus: Corpus<'a>,
+    group: Group<'a>,
+    /// The number of its first row.
+    first: u32,
+    /// See [`Query::push`].
+    limit: usize,
     /// Whether the last step holds the rests.
     rest: bool,
-    mask: u32,
+    biased: bool,
 }
 
 impl Hit<'_> {
-    /// Makes candidates of the rows; `first` is the number of the panel's first row.
+    /// Makes candidates of the rows.
     fn push(
         &self,
-        corpus: Corpus<'_>,
-        query: &mut Query<'_>,
-        sums: &[i32; PANEL],
-        first: u32,
-        limit: usize,
+        mut hits: u32,
+        queries: &mut [(Query<'_>, &QueryFloats)],
+        panel: &mut Panel,
+        passed: &Passed,
         wide: &mut [f64],
     ) {
-        let mut mask = self.mask;
-        while mask != 0 {
-            let r = mask.trailing_zeros() as usize;
-            mask &= mask - 1;
-            let step = self.panel.factors[r] * self.tile.scale[self.q];
-            let bias = self.panel.biases.map_or(0.0, |biases| biases[r]);
-            let score = |sum: i32| sum as f32 * step + bias;
-            let optimistic = score(sums[r]);
-            let optimistic = optimistic + optimistic.abs() * 1e-6 + 1e-36;
-            if f64::from(optimistic) < query.cut {
-                continue; // the cut has risen since the panel was tested
+        let steps = panel.steps();
+        while hits != 0 {
+            let r = hits.trailing_zeros() as usize;
+            hits &= hits - 1;
+            let factor = self.group.factor(r, steps);
+            let bias = if self.biased { self.group.bias(r, steps) } else { 0.0 };
+            let mut mask = passed.masks[r];
+            while mask != 0 {
+                let q = mask.trailing_zeros() as usize;
+                mask &= mask - 1;
+                let query = &mut queries[q].0;
+                let scale = panel.scale[q];
+                let score = |sum: i32| sum as f32 * (factor * scale) + bias;
+                let sum = passed.sums[r][q];
+                let optimistic = score(sum);
+                let optimistic = optimistic + optimistic.abs() * 1e-6 + 1e-36;
+                if f64::from(optimistic) < query.cut {
+                    continue; // the cut has risen since the group was tested
+                }
+                let wide_part = panel.margin(q, self.group.ratios)
+                    + if self.rest { self.group.last_product(r, panel, q) } else { 0 };
+                let estimate = score(sum - wide_part);
+                let floor = score(sum - 2 * wide_part) + bias * 5e-6;
+                let floor = floor - floor.abs() * 1e-6 - 1e-36;
+                let candidate = Candidate { optimistic, estimate, row: self.first + r as u32 };
+                query.push(self.corpus, candidate, floor, self.limit, wide);
+                panel.threshold[q] = query.threshold(if self.biased { 1.0 } else { scale });
             }
-            let wide_part = self.tile.margin[self.q] + if self.rest { self.rest(r) } else { 0 };
-            let estimate = score(sums[r] - wide_part);
-            let floor = score(sums[r] - 2 * wide_part) + bias * 5e-6;
-            let floor = floor - floor.abs() * 1e-6 - 1e-36;
-            let candidate = Candidate { optimistic, estimate, row: first + r as u32 };
-            query.push(corpus, candidate, floor, limit, wide);
         }
-    }
-
-    /// What the last step adds to a sum: a bound, and most often far too much.
-    fn rest(&self, row: usize) -> i32 {
-        let Some(step) = self.panel.codes.last() else { return 0 };
-        let words = &self.tile.words;
-        let word = words[words.len() - self.tile.len + self.q].to_le_bytes();
-        let codes = step.0.as_chunks::<STEP>().0[row];
-        let product = |(code, word): (u8, u8)| (i32::from(code) - 128) * i32::from(word as i8);
-        codes.into_iter().zip(word).map(product).sum()
     }
 }
 
@@ -473,7 +463,7 @@ fn by_floats(
     let lhs: Vec<f32> = block.iter().flat_map(|(_, floats)| floats.floats.clone()).collect();
     let mut products = vec![0.0; block.len() * FLOAT_ROWS];
     let mut rows_as_floats = RowFloats::default();
-    let mut masks = [0u32; FLOAT_ROWS / PANEL];
+    let mut masks = [0u32; FLOAT_ROWS / STRETCH];
     let mut wide = vec![0.0; dim];
     let operations = (block.len() * FLOAT_ROWS * dim) as u64;
     for c in chunks {
@@ -507,9 +497,9 @@ fn by_floats(
                     if mask == 0 {
                         continue;
                     }
-                    let mut mask = mask & allowed(corpus, c, first / PANEL + group);
+                    let mut mask = mask & allowed(corpus, c, first / STRETCH + group);
                     while mask != 0 {
-                        let i = group * PANEL + mask.trailing_zeros() as usize;
+                        let i = group * STRETCH + mask.trailing_zeros() as usize;
                         mask &= mask - 1;
                         let estimate = products[i] + biases[i];
                         let optimistic = estimate + margin * norms[i];

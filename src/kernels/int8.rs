@@ -1,149 +1,383 @@
-//! The 8-bit matrix product of the sweep, with its threshold test fused in.
+//! 8-bit products of rows and queries: three kernels over one layout of rows.
 //!
-//! Rows come in panels of 32, interleaved four dimensions at a time: step `s` of a panel is 128
-//! bytes, the bytes `4s..4s+4` of row 0, then of row 1, and so on. One 32-bit word of a query
-//! then meets 16 rows in one AVX-512 instruction. Row bytes are codes plus 128 (unsigned), query
-//! bytes are signed, as `vpdpbusd` and `vpmaddubsw` want them. The 32-bit sums never leave the
-//! registers unless a row passes its query's threshold.
+//! A row is a *record*: its codes (signed bytes, padded to steps of four), then its factor, its
+//! bias (float32) and the sum of its codes (int32). Records lie one after another, so that the
+//! sweep, the build of a graph and a walk through it all read the same bytes.
 //!
-//! 12 queries × 32 rows fill 24 of 32 AVX-512 registers and load 14 words for 24 products. AVX2
-//! has 16 registers and no 8-bit dot product: `vpmaddubsw` adds two products in 16 bits, which
-//! holds for 255 · 63 · 2, so there queries keep 7 bits.
+//! | kernel | what it multiplies | who asks |
+//! |---|---|---|
+//! | [`sweep`] | 8 rows × up to 48 queries, and tests every sum | exact search of many queries |
+//! | [`products`] | the same, sums kept | the build of a graph |
+//! | [`dots`] | 4 rows anywhere × 1 query | exact search of few queries, walks through a graph |
+//!
+//! Queries of the first two are packed in a [`Panel`]: step `s` holds the bytes `4s..4s+4` of query
+//! 0, then of query 1, and so on, so that one 32-bit word of a row, broadcast from where it lies,
+//! meets 16 queries in one AVX-512 instruction. 8 rows × 48 queries fill 24 of 32 registers and
+//! load 11 words for 24 products. The 32-bit sums never leave the registers unless one passes its
+//! query's threshold.
+//!
+//! The instructions want one operand unsigned: there a query's codes have a *zero* of 128, which
+//! adds 128 times the sum of the row's codes. AVX2's `vpmaddubsw` adds two products in 16 bits,
+//! which holds for 127 · 127 · 2. So for the sweep queries keep 7 bits there, with a zero of 64;
+//! the other two kernels take magnitudes and give the sign to the row, one instruction more.
 
-/// Rows of a panel.
-pub(crate) const PANEL: usize = 32;
+/// Rows of a group.
+pub(crate) const GROUP: usize = 8;
+/// Queries of a panel, at most.
+pub(crate) const PANEL: usize = 48;
+/// Up to so many queries are swept by [`dots`]: a panel of them would leave most lanes empty.
+const FEW: usize = 8;
 /// Dimensions of one step.
 pub(crate) const STEP: usize = 4;
-/// Bytes of one step of a panel.
-const STEP_BYTES: usize = PANEL * STEP;
-/// Queries of a tile, at most.
-pub(crate) const TILE: usize = 12;
+/// Bytes after the codes of a record: factor, bias, sum.
+pub(crate) const META: usize = 12;
+/// The largest code of rows, and of queries but for [`sweep_limit`].
+pub(crate) const LIMIT: i8 = 127;
+/// Queries are packed in multiples of so many.
+const LANES: usize = 16;
+/// A margin, in whole steps, that is beyond any sum; keeps the conversion to int32 in range.
+const MOST_MARGIN: f32 = 1e9;
 
-/// One step of a panel, on a cache line of its own: an AVX-512 load that crosses two costs twice.
+/// A cache line: an AVX-512 load that crosses two costs twice.
 #[derive(Debug, Clone, Copy)]
 #[repr(C, align(64))]
-pub(crate) struct Step(pub(crate) [u8; STEP_BYTES]);
+pub(crate) struct Line(pub(crate) [u8; 64]);
 
 use std::time::Instant;
 
 use super::Isa;
 
-/// The largest code of a query; see the header for AVX2's.
-pub(crate) fn query_limit(isa: Isa) -> i8 {
-    if isa == Isa::Avx2 { 63 } else { 127 }
+/// What [`products`] and [`dots`] read for a code of zero of a query.
+pub(crate) fn zero(isa: Isa) -> i32 {
+    match isa {
+        Isa::Avx512 | Isa::AvxVnni => 128,
+        Isa::Avx2 | Isa::Neon | Isa::Portable => 0,
+    }
 }
 
-/// Up to [`TILE`] queries, as a kernel reads them.
-#[derive(Debug, Default, Clone)]
-pub(crate) struct Tile {
-    /// Number of queries.
-    pub(crate) len: usize,
-    /// `words[s * len + q]`: the four codes of query `q` at step `s`.
-    pub(crate) words: Vec<i32>,
-    /// What turns a sum into score units. Not looked at where there are no biases: there the
-    /// thresholds are divided by it instead, which saves a multiplication for each sum.
-    pub(crate) scale: [f32; TILE],
-    /// 128 · the sum of the query's codes: what the rows' offset of 128 adds to a sum.
-    pub(crate) offset: [i32; TILE],
-    /// Added to the sum of the query before it starts: the margin of the panel at hand.
-    pub(crate) margin: [i32; TILE],
-    /// A row passes if `scale · factor · sum + bias` (`factor · sum` without biases) reaches it.
-    pub(crate) threshold: [f32; TILE],
+/// The largest code of a query for [`sweep`]; see the header for AVX2's.
+pub(crate) fn sweep_limit(isa: Isa) -> i8 {
+    if isa == Isa::Avx2 { 63 } else { LIMIT }
 }
 
-/// What a kernel needs to know of a panel.
+/// Codes of a query as [`dots`] reads them: padded with zeros to whole lines.
+pub(crate) fn query_bytes(isa: Isa, codes: &[i8]) -> Vec<u8> {
+    let zero = zero(isa) as u8;
+    let mut bytes: Vec<u8> = codes.iter().map(|&code| zero.wrapping_add(code as u8)).collect();
+    bytes.resize(codes.len().next_multiple_of(64), 0);
+    bytes
+}
+
+/// Bytes of a record with so many steps.
+pub(crate) fn record_bytes(steps: usize) -> usize {
+    steps * STEP + META
+}
+
+/// Norms over a step: what rounding lost, and an upper bound for the vector and for its code.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Ratios {
+    pub(crate) rounding: f32,
+    pub(crate) norm: f32,
+}
+
+/// Eight records and the largest of their ratios.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Panel<'a> {
-    pub(crate) codes: &'a [Step],
-    /// A factor for each row.
-    pub(crate) factors: &'a [f32; PANEL],
-    /// A bias for each row, or none.
-    pub(crate) biases: Option<&'a [f32; PANEL]>,
+pub(crate) struct Group<'a> {
+    pub(crate) records: &'a [u8],
+    pub(crate) ratios: Ratios,
 }
 
-/// What a kernel leaves: for each query, which rows passed, and if any did, all sums.
+impl Group<'_> {
+    #[inline(always)]
+    fn meta(&self, row: usize, steps: usize, word: usize) -> [u8; STEP] {
+        let at = row * record_bytes(steps) + (steps + word) * STEP;
+        self.records[at..].first_chunk().copied().unwrap_or_default()
+    }
+
+    /// The step of a row's codes.
+    #[inline(always)]
+    pub(crate) fn factor(&self, row: usize, steps: usize) -> f32 {
+        f32::from_le_bytes(self.meta(row, steps, 0))
+    }
+
+    /// What is added to a row's score.
+    #[inline(always)]
+    pub(crate) fn bias(&self, row: usize, steps: usize) -> f32 {
+        f32::from_le_bytes(self.meta(row, steps, 1))
+    }
+
+    /// The product of a row's codes and a query's at the last step.
+    pub(crate) fn last_product(&self, row: usize, panel: &Panel, q: usize) -> i32 {
+        let last = panel.steps - 1;
+        let at = row * record_bytes(panel.steps) + last * STEP;
+        let codes = self.records[at..at + STEP].iter().map(|&code| i32::from(code as i8));
+        codes.zip(panel.word(q, last)).map(|(code, word)| code * i32::from(word)).sum()
+    }
+
+    /// The sum of a row's codes.
+    #[inline(always)]
+    fn sum(&self, row: usize, steps: usize) -> i32 {
+        i32::from_le_bytes(self.meta(row, steps, 2))
+    }
+}
+
+/// Up to [`PANEL`] queries, as the kernels read them.
+#[derive(Debug, Clone)]
+pub(crate) struct Panel {
+    /// Number of queries.
+    len: usize,
+    /// `len` in whole vectors.
+    lanes: usize,
+    steps: usize,
+    zero: i32,
+    /// `lanes / 16` lines a step; none for few queries.
+    words: Vec<Line>,
+    /// Few queries, as [`dots`] reads them.
+    few: Vec<Vec<u8>>,
+    /// Whether rows have biases. If not, thresholds are divided by the query's scale instead,
+    /// which saves a multiplication for each sum.
+    biased: bool,
+    /// What turns a sum into score units.
+    pub(crate) scale: [f32; PANEL],
+    /// What the ratios of a group are multiplied by to give its margin in whole steps.
+    rounding: [f32; PANEL],
+    norm: [f32; PANEL],
+    /// A row passes if `scale · factor · sum + bias` (`factor · sum` without biases) reaches it.
+    pub(crate) threshold: [f32; PANEL],
+}
+
+impl Panel {
+    /// Room for `len` queries of `steps` steps, for [`sweep`].
+    pub(crate) fn for_sweep(isa: Isa, len: usize, steps: usize, biased: bool) -> Self {
+        let zero = if isa == Isa::Avx2 { 64 } else { zero(isa) };
+        if len > FEW {
+            return Self::new(zero, len, steps, biased);
+        }
+        let few = vec![vec![0; (steps * STEP).next_multiple_of(64)]; len];
+        Self { steps, few, ..Self::new(zero, len, 0, biased) }
+    }
+
+    /// Room for `len` rows of `steps` steps in the place of queries, for [`products`].
+    pub(crate) fn for_products(isa: Isa, len: usize, steps: usize) -> Self {
+        Self::new(zero(isa), len, steps, false)
+    }
+
+    fn new(zero: i32, len: usize, steps: usize, biased: bool) -> Self {
+        assert!((1..=PANEL).contains(&len));
+        let lanes = len.next_multiple_of(LANES);
+        Self {
+            len,
+            lanes,
+            steps,
+            zero,
+            words: vec![Line([zero as u8; 64]); steps * lanes / LANES],
+            few: Vec::new(),
+            biased,
+            scale: [0.0; PANEL],
+            rounding: [0.0; PANEL],
+            norm: [0.0; PANEL],
+            threshold: [f32::INFINITY; PANEL],
+        }
+    }
+
+    /// Packs the codes of query `q`.
+    pub(crate) fn put(&mut self, q: usize, codes: &[i8]) {
+        let zero = self.zero as u8;
+        if let Some(bytes) = self.few.get_mut(q) {
+            for (byte, &code) in bytes.iter_mut().zip(codes) {
+                *byte = zero.wrapping_add(code as u8);
+            }
+            return;
+        }
+        let lines = self.lanes / LANES;
+        let (line, at) = (q / LANES, q % LANES * STEP);
+        for (step, word) in codes.as_chunks::<STEP>().0.iter().enumerate() {
+            let bytes = &mut self.words[step * lines + line].0[at..at + STEP];
+            bytes.copy_from_slice(&word.map(|code| zero.wrapping_add(code as u8)));
+        }
+    }
+
+    pub(crate) fn steps(&self) -> usize {
+        self.steps
+    }
+
+    /// Sets what the margins of query `q` are made of.
+    pub(crate) fn set_margin(&mut self, q: usize, margin: Ratios) {
+        (self.rounding[q], self.norm[q]) = (margin.rounding, margin.norm);
+    }
+
+    /// The margin of query `q` in a group, in whole steps, from above.
+    pub(crate) fn margin(&self, q: usize, ratios: Ratios) -> i32 {
+        let margin = self.rounding[q] * ratios.rounding + self.norm[q] * ratios.norm;
+        // 1e-5 covers the arithmetic of these two lines; so does it in the kernels.
+        (margin * (1.0 + 1e-5)).min(MOST_MARGIN) as i32 + 1
+    }
+
+    /// The codes of query `q` at a step.
+    pub(crate) fn word(&self, q: usize, step: usize) -> [i8; STEP] {
+        let zero = self.zero as u8;
+        let word = if let Some(bytes) = self.few.get(q) {
+            &bytes[step * STEP..][..STEP]
+        } else {
+            let line = &self.words[step * self.lanes / LANES + q / LANES].0;
+            &line[q % LANES * STEP..][..STEP]
+        };
+        [0, 1, 2, 3].map(|i| word[i].wrapping_sub(zero) as i8)
+    }
+}
+
+/// What [`sweep`] leaves: for each row, which queries it passed, and if any, its sums.
 #[derive(Debug)]
 pub(crate) struct Passed {
-    pub(crate) masks: [u32; TILE],
-    pub(crate) sums: [[i32; PANEL]; TILE],
+    pub(crate) masks: [u64; GROUP],
+    /// `margin + Σ code · query code`.
+    pub(crate) sums: Sums,
 }
+
+/// A sum for each row and query of a group and a panel.
+pub(crate) type Sums = [[i32; PANEL]; GROUP];
 
 impl Passed {
     pub(crate) fn new() -> Self {
-        Self { masks: [0; TILE], sums: [[0; PANEL]; TILE] }
+        Self { masks: [0; GROUP], sums: [[0; PANEL]; GROUP] }
     }
 }
 
-/// Multiplies a panel by a tile: `sum = margin + Σ code · query code`, and tests every sum.
+/// Multiplies a group by a panel: `sum = margin + Σ code · query code`, and tests every sum.
 ///
-/// Returns a bit for each query that some row passed; `passed` is written for those.
+/// Returns a bit for each row that passed some query's threshold; `passed` is written for those.
 ///
 /// # Panics
 ///
-/// If the panel and the tile are of different lengths.
+/// If there are no eight records of the panel's steps, and a line less a record's last three words
+/// behind them.
 #[inline]
-pub(crate) fn sweep(isa: Isa, panel: Panel<'_>, tile: &Tile, passed: &mut Passed) -> u32 {
-    assert!((1..=TILE).contains(&tile.len));
-    assert_eq!(panel.codes.len() * tile.len, tile.words.len());
+pub(crate) fn sweep(isa: Isa, group: Group<'_>, panel: &Panel, passed: &mut Passed) -> u32 {
+    // Few queries are read in whole lines, which end behind the last record's codes.
+    assert!(group.records.len() >= GROUP * record_bytes(panel.steps) + 64 - META);
+    passed.masks = [0; GROUP];
     match isa {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: `Isa::current` offers an instruction set only where the processor has it; the
-        // lengths that the kernels rely on were asserted above.
-        Isa::Avx512 => unsafe { x86::sweep_avx512(panel, tile, passed) },
+        // records were measured above, and a panel is made with the words that its steps need.
+        Isa::Avx512 => unsafe { x86::sweep_avx512(group, panel, passed) },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as above.
-        Isa::AvxVnni => unsafe { x86::sweep_avxvnni(panel, tile, passed) },
+        Isa::AvxVnni => unsafe { x86::sweep_avxvnni(group, panel, passed) },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as above.
-        Isa::Avx2 => unsafe { x86::sweep_avx2(panel, tile, passed) },
-        #[cfg(target_arch = "aarch64")]
-        // SAFETY: as above.
-        Isa::Neon => unsafe { arm::sweep_neon(panel, tile, passed) },
-        _ => sweep_portable(panel, tile, passed),
+        Isa::Avx2 => unsafe { x86::sweep_avx2(group, panel, passed) },
+        _ => {
+            let mut sums = [[0; PANEL]; GROUP];
+            if panel.few.is_empty() {
+                products(isa, group, panel, &mut sums);
+            }
+            let row = |r: usize| &group.records[r * record_bytes(panel.steps)..];
+            for (q, query) in panel.few.iter().enumerate() {
+                let low = dots(isa, query, [0, 1, 2, 3].map(row));
+                let high = dots(isa, query, [4, 5, 6, 7].map(row));
+                low.into_iter().chain(high).zip(&mut sums).for_each(|(sum, sums)| sums[q] = sum);
+            }
+            test(group, panel, &sums, passed)
+        }
     }
 }
 
-/// Plain loops: the reference the other kernels are tested against, and the fallback.
-fn sweep_portable(panel: Panel<'_>, tile: &Tile, passed: &mut Passed) -> u32 {
+/// Adds the margins and tests, in plain code.
+fn test(group: Group<'_>, panel: &Panel, sums: &Sums, passed: &mut Passed) -> u32 {
     let mut hits = 0;
-    for q in 0..tile.len {
-        let mut sums = [tile.margin[q].wrapping_sub(tile.offset[q]); PANEL];
-        for (s, step) in panel.codes.iter().enumerate() {
-            let word = tile.words[s * tile.len + q].to_le_bytes().map(|b| i32::from(b as i8));
-            for (sum, row) in sums.iter_mut().zip(step.0.as_chunks::<STEP>().0) {
-                for (&code, word) in row.iter().zip(word) {
-                    *sum += i32::from(code) * word;
-                }
-            }
+    for (r, sums) in sums.iter().enumerate() {
+        let (factor, bias) = (group.factor(r, panel.steps), group.bias(r, panel.steps));
+        for q in 0..panel.len {
+            let sum = sums[q] + panel.margin(q, group.ratios);
+            passed.sums[r][q] = sum;
+            let value = if panel.biased {
+                sum as f32 * (factor * panel.scale[q]) + bias
+            } else {
+                sum as f32 * factor
+            };
+            passed.masks[r] |= u64::from(value >= panel.threshold[q]) << q;
         }
-        test(panel, tile, q, &sums, passed, &mut hits);
+        hits |= u32::from(passed.masks[r] != 0) << r;
     }
     hits
 }
 
-/// Tests the sums of query `q` in plain code.
-#[inline(always)]
-fn test(
-    panel: Panel<'_>,
-    tile: &Tile,
-    q: usize,
-    sums: &[i32; PANEL],
-    passed: &mut Passed,
-    hits: &mut u32,
-) {
-    let (scale, threshold) = (tile.scale[q], tile.threshold[q]);
-    let mut mask = 0;
-    for r in 0..PANEL {
-        let value = match panel.biases {
-            Some(biases) => sums[r] as f32 * (panel.factors[r] * scale) + biases[r],
-            None => sums[r] as f32 * panel.factors[r],
-        };
-        mask |= u32::from(value >= threshold) << r;
+/// Multiplies a group by a panel: `out[row][query] = Σ code · query code`.
+///
+/// # Panics
+///
+/// If the records are shorter than eight of the panel's steps.
+#[inline]
+pub(crate) fn products(isa: Isa, group: Group<'_>, panel: &Panel, out: &mut Sums) {
+    assert!(group.records.len() >= GROUP * record_bytes(panel.steps));
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as for `sweep`.
+        Isa::Avx512 => unsafe { x86::products_avx512(group, panel, out) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as for `sweep`.
+        Isa::AvxVnni => unsafe { x86::products_avxvnni(group, panel, out) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as for `sweep`.
+        Isa::Avx2 => unsafe { x86::products_avx2(group, panel, out) },
+        #[cfg(target_arch = "aarch64")]
+        // SAFETY: as for `sweep`.
+        Isa::Neon => unsafe { arm::products_neon(group, panel, out) },
+        _ => products_portable(group, panel, out),
     }
-    if mask != 0 {
-        passed.masks[q] = mask;
-        passed.sums[q] = *sums;
-        *hits |= 1 << q;
+}
+
+/// Plain loops: the reference the other kernels are tested against, and the fallback.
+fn products_portable(group: Group<'_>, panel: &Panel, out: &mut Sums) {
+    let lines = panel.lanes / LANES;
+    for (r, out) in out.iter_mut().enumerate() {
+        *out = [0; PANEL];
+        let record = &group.records[r * record_bytes(panel.steps)..];
+        let words = record.as_chunks::<STEP>().0[..panel.steps].iter();
+        for (word, lines) in words.zip(panel.words.chunks_exact(lines)) {
+            let word = word.map(|byte| i32::from(byte as i8));
+            for (line, out) in lines.iter().zip(out.as_chunks_mut::<LANES>().0) {
+                for (codes, out) in line.0.as_chunks::<STEP>().0.iter().zip(out) {
+                    for (&code, word) in codes.iter().zip(word) {
+                        *out += i32::from(code.wrapping_sub(panel.zero as u8) as i8) * word;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// `Σ query · code` of four rows, the query's offset included: [`zero`] times the sum of the row's
+/// codes.
+///
+/// `rows` are readable as far as `query` is long; what follows the codes meets zeros.
+///
+/// # Panics
+///
+/// If a row is shorter than the query, or the query no multiple of 64.
+#[inline]
+pub(crate) fn dots(isa: Isa, query: &[u8], rows: [&[u8]; 4]) -> [i32; 4] {
+    assert!(query.len().is_multiple_of(64) && rows.iter().all(|row| row.len() >= query.len()));
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: `Isa::current` offers an instruction set only where the processor has it; the
+        // lengths were asserted above.
+        Isa::Avx512 => unsafe { x86::dots_avx512(query, rows) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
+        Isa::AvxVnni => unsafe { x86::dots_avxvnni(query, rows) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
+        Isa::Avx2 => unsafe { x86::dots_avx2(query, rows) },
+        #[cfg(target_arch = "aarch64")]
+        // SAFETY: as above.
+        Isa::Neon => unsafe { arm::dots_neon(query, rows) },
+        _ => rows.map(|row| {
+            let products =
+                query.iter().zip(row).map(|(&q, &x)| i32::from(q as i8) * i32::from(x as i8));
+            products.sum()
+        }),
     }
 }
 
@@ -152,187 +386,508 @@ fn test(
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::{PANEL, Panel, Passed, STEP_BYTES, Tile, test};
+    use super::{GROUP, Group, META, MOST_MARGIN, Panel, Passed, STEP, Sums};
 
-    /// # Safety
-    ///
-    /// The processor has the features named; `tile.words` holds `tile.len` words for each step
-    /// of `panel.codes`, and `tile.len` is 1 to 12.
-    #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-    pub(super) unsafe fn sweep_avx512(panel: Panel<'_>, tile: &Tile, passed: &mut Passed) -> u32 {
-        // SAFETY: `LEN` is `tile.len`; the rest is this function's own contract.
-        unsafe {
-            match tile.len {
-                1 => tile_avx512::<1>(panel, tile, passed),
-                2 => tile_avx512::<2>(panel, tile, passed),
-                3 => tile_avx512::<3>(panel, tile, passed),
-                4 => tile_avx512::<4>(panel, tile, passed),
-                5 => tile_avx512::<5>(panel, tile, passed),
-                6 => tile_avx512::<6>(panel, tile, passed),
-                7 => tile_avx512::<7>(panel, tile, passed),
-                8 => tile_avx512::<8>(panel, tile, passed),
-                9 => tile_avx512::<9>(panel, tile, passed),
-                10 => tile_avx512::<10>(panel, tile, passed),
-                11 => tile_avx512::<11>(panel, tile, passed),
-                _ => tile_avx512::<12>(panel, tile, passed),
-            }
+    /// Vectors of 16 numbers, under names that [`kernels`] can share.
+    mod zmm {
+        use std::arch::x86_64::*;
+
+        pub(super) type Ints = __m512i;
+        pub(super) type Floats = __m512;
+        pub(super) const LANES: usize = 16;
+
+        macro_rules! shared {
+            ($($name:ident($($argument:ident: $type:ty),*) -> $result:ty = $body:expr;)*) => {
+                $(
+                    #[inline]
+                    #[target_feature(enable = "avx512f,avx512bw")]
+                    pub(in super::super) fn $name($($argument: $type),*) -> $result { $body }
+                )*
+            };
+        }
+        shared! {
+            ints(value: i32) -> Ints = _mm512_set1_epi32(value);
+            floats(value: f32) -> Floats = _mm512_set1_ps(value);
+            add(a: Ints, b: Ints) -> Ints = _mm512_add_epi32(a, b);
+            sub(a: Ints, b: Ints) -> Ints = _mm512_sub_epi32(a, b);
+            mul_floats(a: Floats, b: Floats) -> Floats = _mm512_mul_ps(a, b);
+            fma(a: Floats, b: Floats, c: Floats) -> Floats = _mm512_fmadd_ps(a, b, c);
+            min(a: Floats, b: Floats) -> Floats = _mm512_min_ps(a, b);
+            to_floats(a: Ints) -> Floats = _mm512_cvtepi32_ps(a);
+            to_ints(a: Floats) -> Ints = _mm512_cvttps_epi32(a);
+            reaches(a: Floats, b: Floats) -> u64 =
+                u64::from(_mm512_cmp_ps_mask::<_CMP_GE_OQ>(a, b));
+        }
+
+        /// # Safety
+        ///
+        /// 64 bytes are readable at `from`.
+        #[inline]
+        #[target_feature(enable = "avx512f,avx512bw")]
+        pub(super) unsafe fn load(from: *const u8) -> Ints {
+            // SAFETY: the contract.
+            unsafe { _mm512_loadu_si512(from.cast()) }
+        }
+
+        /// # Safety
+        ///
+        /// 16 floats are readable at `from`.
+        #[inline]
+        #[target_feature(enable = "avx512f,avx512bw")]
+        pub(super) unsafe fn load_floats(from: *const f32) -> Floats {
+            // SAFETY: the contract.
+            unsafe { _mm512_loadu_ps(from) }
+        }
+
+        /// # Safety
+        ///
+        /// 16 numbers are writable at `to`.
+        #[inline]
+        #[target_feature(enable = "avx512f,avx512bw")]
+        pub(super) unsafe fn store(to: *mut i32, value: Ints) {
+            // SAFETY: the contract.
+            unsafe { _mm512_storeu_si512(to.cast(), value) }
+        }
+
+        /// The sum of the halves, as a 256-bit vector.
+        #[inline]
+        #[target_feature(enable = "avx512f,avx512bw")]
+        pub(super) fn halve(a: Ints) -> __m256i {
+            _mm256_add_epi32(_mm512_castsi512_si256(a), _mm512_extracti64x4_epi64::<1>(a))
         }
     }
 
-    /// # Safety
-    ///
-    /// As [`sweep_avx512`], and `tile.len` is `LEN`.
-    #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-    unsafe fn tile_avx512<const LEN: usize>(
-        panel: Panel<'_>,
-        tile: &Tile,
-        passed: &mut Passed,
-    ) -> u32 {
-        let steps = panel.codes.len();
-        let mut sums = [[_mm512_setzero_si512(); 2]; LEN];
-        for q in 0..LEN {
-            sums[q] = [_mm512_set1_epi32(tile.margin[q].wrapping_sub(tile.offset[q])); 2];
+    /// Vectors of 8 numbers.
+    mod ymm {
+        use std::arch::x86_64::*;
+
+        pub(super) type Ints = __m256i;
+        pub(super) type Floats = __m256;
+        pub(super) const LANES: usize = 8;
+
+        macro_rules! shared {
+            ($($name:ident($($argument:ident: $type:ty),*) -> $result:ty = $body:expr;)*) => {
+                $(
+                    #[inline]
+                    #[target_feature(enable = "avx2,fma")]
+                    pub(in super::super) fn $name($($argument: $type),*) -> $result { $body }
+                )*
+            };
         }
-        let (mut codes, mut words) = (panel.codes.as_ptr().cast::<u8>(), tile.words.as_ptr());
-        for _ in 0..steps {
-            // SAFETY: step `s` has 128 bytes of codes and `LEN` words, by the contract.
-            unsafe {
-                let low = _mm512_loadu_si512(codes.cast());
-                let high = _mm512_loadu_si512(codes.add(64).cast());
-                for (q, sums) in sums.iter_mut().enumerate() {
-                    let word = _mm512_set1_epi32(*words.add(q));
-                    sums[0] = _mm512_dpbusd_epi32(sums[0], low, word);
-                    sums[1] = _mm512_dpbusd_epi32(sums[1], high, word);
-                }
-                codes = codes.add(STEP_BYTES);
-                words = words.add(LEN);
-            }
+        shared! {
+            ints(value: i32) -> Ints = _mm256_set1_epi32(value);
+            floats(value: f32) -> Floats = _mm256_set1_ps(value);
+            add(a: Ints, b: Ints) -> Ints = _mm256_add_epi32(a, b);
+            sub(a: Ints, b: Ints) -> Ints = _mm256_sub_epi32(a, b);
+            mul_floats(a: Floats, b: Floats) -> Floats = _mm256_mul_ps(a, b);
+            fma(a: Floats, b: Floats, c: Floats) -> Floats = _mm256_fmadd_ps(a, b, c);
+            min(a: Floats, b: Floats) -> Floats = _mm256_min_ps(a, b);
+            to_floats(a: Ints) -> Floats = _mm256_cvtepi32_ps(a);
+            to_ints(a: Floats) -> Ints = _mm256_cvttps_epi32(a);
+            reaches(a: Floats, b: Floats) -> u64 =
+                u64::from(_mm256_movemask_ps(_mm256_cmp_ps::<_CMP_GE_OQ>(a, b)) as u32);
+            halve(a: Ints) -> __m256i = a;
         }
-        // SAFETY: factors and biases are 32 floats.
-        let factors = unsafe {
-            let factors = panel.factors.as_ptr();
-            [_mm512_loadu_ps(factors), _mm512_loadu_ps(factors.add(16))]
-        };
-        let mut hits = 0;
-        for q in 0..LEN {
-            let threshold = _mm512_set1_ps(tile.threshold[q]);
-            let mut values = [_mm512_cvtepi32_ps(sums[q][0]), _mm512_cvtepi32_ps(sums[q][1])];
-            if let Some(biases) = panel.biases {
-                let scale = _mm512_set1_ps(tile.scale[q]);
-                for half in 0..2 {
-                    // SAFETY: as for the factors.
-                    let bias = unsafe { _mm512_loadu_ps(biases.as_ptr().add(16 * half)) };
-                    let factor = _mm512_mul_ps(factors[half], scale);
-                    values[half] = _mm512_fmadd_ps(values[half], factor, bias);
-                }
-            } else {
-                values =
-                    [_mm512_mul_ps(values[0], factors[0]), _mm512_mul_ps(values[1], factors[1])];
-            }
-            let low = _mm512_cmp_ps_mask::<_CMP_GE_OQ>(values[0], threshold);
-            let high = _mm512_cmp_ps_mask::<_CMP_GE_OQ>(values[1], threshold);
-            if (low | high) != 0 {
-                passed.masks[q] = u32::from(low) | u32::from(high) << 16;
-                let out = passed.sums[q].as_mut_ptr();
-                // SAFETY: `out` is 32 words.
-                unsafe {
-                    _mm512_storeu_si512(out.cast(), sums[q][0]);
-                    _mm512_storeu_si512(out.add(16).cast(), sums[q][1]);
-                }
-                hits |= 1 << q;
-            }
+
+        /// # Safety
+        ///
+        /// 32 bytes are readable at `from`.
+        #[inline]
+        #[target_feature(enable = "avx2,fma")]
+        pub(super) unsafe fn load(from: *const u8) -> Ints {
+            // SAFETY: the contract.
+            unsafe { _mm256_loadu_si256(from.cast()) }
         }
-        hits
+
+        /// # Safety
+        ///
+        /// 8 floats are readable at `from`.
+        #[inline]
+        #[target_feature(enable = "avx2,fma")]
+        pub(super) unsafe fn load_floats(from: *const f32) -> Floats {
+            // SAFETY: the contract.
+            unsafe { _mm256_loadu_ps(from) }
+        }
+
+        /// # Safety
+        ///
+        /// 8 numbers are writable at `to`.
+        #[inline]
+        #[target_feature(enable = "avx2,fma")]
+        pub(super) unsafe fn store(to: *mut i32, value: Ints) {
+            // SAFETY: the contract.
+            unsafe { _mm256_storeu_si256(to.cast(), value) }
+        }
     }
 
-    /// The 256-bit kernel: 16 rows × 4 queries at a time, two halves of a panel.
-    ///
-    /// `$dot` adds the four products of each 32-bit lane to a sum.
-    macro_rules! sweep_256 {
-        ($name:ident, $tile:ident, $features:literal, $dot:expr) => {
+    /// The sums of `$rows` rows × `V` vectors of a panel, after what they start with.
+    macro_rules! sums {
+        ($features:literal, $ops:ident, $rows:literal, $sums:ident, $ready:expr, $dot:expr) => {
             /// # Safety
             ///
-            /// As `sweep_avx512`, for the features of this one.
+            /// As above.
+            #[inline]
             #[target_feature(enable = $features)]
-            pub(super) unsafe fn $name(panel: Panel<'_>, tile: &Tile, passed: &mut Passed) -> u32 {
-                let mut hits = 0;
-                let mut first = 0;
-                while first < tile.len {
-                    // SAFETY: queries `first..first + LEN` are in the tile.
+            unsafe fn $sums<const V: usize>(
+                group: Group<'_>,
+                panel: &Panel,
+                vector: usize,
+                row: usize,
+                start: [$ops::Ints; V],
+            ) -> [[$ops::Ints; V]; $rows] {
+                let stride = panel.steps * STEP + META;
+                let mut sums = [start; $rows];
+                for (r, sums) in sums.iter_mut().enumerate() {
+                    let offset = panel.zero.wrapping_mul(group.sum(row + r, panel.steps));
+                    *sums = start.map(|start| $ops::sub(start, $ops::ints(offset)));
+                }
+                let mut record = group.records.as_ptr().wrapping_add(row * stride);
+                let mut words = panel.words.as_ptr().cast::<u8>();
+                words = words.wrapping_add(vector * $ops::LANES * STEP);
+                for _ in 0..panel.steps {
+                    // SAFETY: a step has `lanes` words, of which these vectors are some, and a
+                    // record four bytes, by the contract.
                     unsafe {
-                        match tile.len - first {
-                            1 => $tile::<1>(panel, tile, passed, first, &mut hits),
-                            2 => $tile::<2>(panel, tile, passed, first, &mut hits),
-                            3 => $tile::<3>(panel, tile, passed, first, &mut hits),
-                            _ => $tile::<4>(panel, tile, passed, first, &mut hits),
+                        let mut queries = [$ready($ops::ints(0)); V];
+                        for (v, query) in queries.iter_mut().enumerate() {
+                            *query = $ready($ops::load(words.add(v * $ops::LANES * STEP)));
+                        }
+                        for (r, sums) in sums.iter_mut().enumerate() {
+                            let word = record.add(r * stride).cast::<i32>().read_unaligned();
+                            let word = $ops::ints(word);
+                            for (sum, query) in sums.iter_mut().zip(queries) {
+                                *sum = $dot(*sum, query, word);
+                            }
                         }
                     }
-                    first += 4;
+                    record = record.wrapping_add(STEP);
+                    words = words.wrapping_add(panel.lanes * STEP);
+                }
+                sums
+            }
+        };
+    }
+
+    /// The sums of four rows × one query.
+    macro_rules! four {
+        ($features:literal, $ops:ident, $four:ident, $ready:expr, $dot:expr) => {
+            /// # Safety
+            ///
+            /// As [`dots`]: rows are readable for the length of the query.
+            #[inline]
+            #[target_feature(enable = $features)]
+            unsafe fn $four(query: &[u8], rows: [*const u8; 4]) -> __m128i {
+                let mut sums = [$ops::ints(0); 4];
+                for at in (0..query.len()).step_by($ops::LANES * STEP) {
+                    // SAFETY: the vector ends inside the query, and so inside each row.
+                    unsafe {
+                        let query = $ready($ops::load(query.as_ptr().add(at)));
+                        for (sum, row) in sums.iter_mut().zip(rows) {
+                            *sum = $dot(*sum, query, $ops::load(row.add(at)));
+                        }
+                    }
+                }
+                let [a, b, c, d] = sums.map(|sum| $ops::halve(sum));
+                let pairs = _mm256_hadd_epi32(_mm256_hadd_epi32(a, b), _mm256_hadd_epi32(c, d));
+                let high = _mm256_extracti128_si256::<1>(pairs);
+                _mm_add_epi32(_mm256_castsi256_si128(pairs), high)
+            }
+        };
+    }
+
+    /// The kernels of one instruction set.
+    ///
+    /// `$rows` rows × `$vectors` vectors of queries are in registers at a time. `$ready` makes of a
+    /// vector of query bytes what `$dot` multiplies by a vector of row bytes, to add the four
+    /// products of each 32-bit lane to a sum.
+    macro_rules! kernels {
+        ($features:literal, $ops:ident, $rows:literal, $vectors:literal, $sweep:ident,
+         $products:ident, $dots:ident, $part:ident, $sums:ident, $test:ident, $sweep_sums:ident,
+         $few:ident, $four:ident, $sweep_four:ident,
+         $ready:expr, $dot:expr, $sweep_dot:expr) => {
+            /// # Safety
+            ///
+            /// The processor has the features named; `group` has eight records of the panel's
+            /// steps.
+            #[target_feature(enable = $features)]
+            pub(super) unsafe fn $sweep(
+                group: Group<'_>,
+                panel: &Panel,
+                passed: &mut Passed,
+            ) -> u32 {
+                let mut hits = 0;
+                if !panel.few.is_empty() {
+                    for q in 0..panel.few.len() {
+                        // SAFETY: this function's contract.
+                        hits |= unsafe { $few(group, panel, q, passed) };
+                    }
+                    return hits;
+                }
+                let vectors = panel.lanes / $ops::LANES;
+                for vector in (0..vectors).step_by($vectors) {
+                    // SAFETY: this function's contract; the vectors are the panel's.
+                    hits |= unsafe {
+                        match (vectors - vector).min($vectors) {
+                            1 => $test::<1>(group, panel, vector, passed),
+                            2 => $test::<2>(group, panel, vector, passed),
+                            _ => $test::<$vectors>(group, panel, vector, passed),
+                        }
+                    };
                 }
                 hits
             }
 
             /// # Safety
             ///
-            /// As above, and queries `first..first + LEN` are in the tile.
+            /// As above.
             #[target_feature(enable = $features)]
-            unsafe fn $tile<const LEN: usize>(
-                panel: Panel<'_>,
-                tile: &Tile,
-                passed: &mut Passed,
-                first: usize,
-                hits: &mut u32,
-            ) {
-                let steps = panel.codes.len();
-                let mut all = [[0i32; PANEL]; LEN];
-                for half in 0..2 {
-                    let mut sums = [[_mm256_setzero_si256(); 2]; LEN];
-                    for (q, sums) in sums.iter_mut().enumerate() {
-                        let q = first + q;
-                        *sums = [_mm256_set1_epi32(tile.margin[q].wrapping_sub(tile.offset[q])); 2];
-                    }
-                    let mut codes = panel.codes.as_ptr().cast::<u8>().wrapping_add(64 * half);
-                    let mut words = tile.words.as_ptr().wrapping_add(first);
-                    for _ in 0..steps {
-                        // SAFETY: half a step is 64 bytes; the words of this step are in the
-                        // tile, by the contract.
+            pub(super) unsafe fn $products(group: Group<'_>, panel: &Panel, out: &mut Sums) {
+                let vectors = panel.lanes / $ops::LANES;
+                for vector in (0..vectors).step_by($vectors) {
+                    for row in (0..GROUP).step_by($rows) {
+                        // SAFETY: this function's contract; the vectors are the panel's.
                         unsafe {
-                            let low = _mm256_loadu_si256(codes.cast());
-                            let high = _mm256_loadu_si256(codes.add(32).cast());
-                            for (q, sums) in sums.iter_mut().enumerate() {
-                                let word = _mm256_set1_epi32(*words.add(q));
-                                sums[0] = $dot(sums[0], low, word);
-                                sums[1] = $dot(sums[1], high, word);
+                            match (vectors - vector).min($vectors) {
+                                1 => $part::<1>(group, panel, vector, row, out),
+                                2 => $part::<2>(group, panel, vector, row, out),
+                                _ => $part::<$vectors>(group, panel, vector, row, out),
                             }
                         }
-                        codes = codes.wrapping_add(STEP_BYTES);
-                        words = words.wrapping_add(tile.len);
                     }
-                    for (all, sums) in all.iter_mut().zip(sums) {
-                        let out = all.as_mut_ptr().wrapping_add(16 * half);
-                        // SAFETY: `all` has 32 words, of which these are 16.
-                        unsafe {
-                            _mm256_storeu_si256(out.cast(), sums[0]);
-                            _mm256_storeu_si256(out.add(8).cast(), sums[1]);
+                }
+            }
+
+            /// # Safety
+            ///
+            /// As above; `vector..vector + V` are vectors of the panel.
+            #[target_feature(enable = $features)]
+            unsafe fn $part<const V: usize>(
+                group: Group<'_>,
+                panel: &Panel,
+                vector: usize,
+                row: usize,
+                out: &mut Sums,
+            ) {
+                // SAFETY: the contract; a row of `out` has a word for every lane of the panel.
+                unsafe {
+                    let sums = $sums::<V>(group, panel, vector, row, [$ops::ints(0); V]);
+                    for (out, sums) in out[row..].iter_mut().zip(sums) {
+                        for (v, sum) in sums.into_iter().enumerate() {
+                            $ops::store(out.as_mut_ptr().add((vector + v) * $ops::LANES), sum);
                         }
                     }
                 }
-                for (q, sums) in all.iter().enumerate() {
-                    test(panel, tile, first + q, sums, passed, hits);
-                }
             }
+
+            /// # Safety
+            ///
+            /// As above.
+            #[target_feature(enable = $features)]
+            unsafe fn $test<const V: usize>(
+                group: Group<'_>,
+                panel: &Panel,
+                vector: usize,
+                passed: &mut Passed,
+            ) -> u32 {
+                let first = vector * $ops::LANES;
+                let rounding = $ops::floats(group.ratios.rounding);
+                let norm = $ops::floats(group.ratios.norm);
+                let mut margins = [$ops::ints(1); V];
+                let (mut scale, mut threshold) = ([$ops::floats(0.0); V], [$ops::floats(0.0); V]);
+                for v in 0..V {
+                    // SAFETY: the arrays have a float for every lane of the panel.
+                    let [r, n, s, t] = unsafe {
+                        [&panel.rounding, &panel.norm, &panel.scale, &panel.threshold].map(
+                            |array| $ops::load_floats(array.as_ptr().add(first + v * $ops::LANES)),
+                        )
+                    };
+                    let margin = $ops::fma(r, rounding, $ops::mul_floats(n, norm));
+                    let margin = $ops::mul_floats(margin, $ops::floats(1.0 + 1e-5));
+                    let margin = $ops::min(margin, $ops::floats(MOST_MARGIN));
+                    margins[v] = $ops::add(margins[v], $ops::to_ints(margin));
+                    (scale[v], threshold[v]) = (s, t);
+                }
+                let mut hits = 0;
+                for first_row in (0..GROUP).step_by($rows) {
+                    // SAFETY: the contract.
+                    let sums = unsafe {
+                        $sweep_sums::<V>(group, panel, vector, first_row, margins)
+                    };
+                    for (row, sums) in (first_row..).zip(sums) {
+                        let factor = $ops::floats(group.factor(row, panel.steps));
+                        let bias = $ops::floats(group.bias(row, panel.steps));
+                        let mut mask = 0;
+                        for v in 0..V {
+                            let value = $ops::to_floats(sums[v]);
+                            let value = if panel.biased {
+                                $ops::fma(value, $ops::mul_floats(factor, scale[v]), bias)
+                            } else {
+                                $ops::mul_floats(value, factor)
+                            };
+                            mask |= $ops::reaches(value, threshold[v]) << (v * $ops::LANES);
+                        }
+                        if mask != 0 {
+                            passed.masks[row] |= mask << first;
+                            hits |= 1 << row;
+                            for (v, sum) in sums.into_iter().enumerate() {
+                                let out = passed.sums[row].as_mut_ptr();
+                                // SAFETY: a row of sums has a word for every lane of the panel.
+                                unsafe { $ops::store(out.add(first + v * $ops::LANES), sum) };
+                            }
+                        }
+                    }
+                }
+                hits
+            }
+
+            /// One query of few.
+            ///
+            /// # Safety
+            ///
+            /// As above; a line less a record's last three words follows the records.
+            #[target_feature(enable = $features)]
+            unsafe fn $few(group: Group<'_>, panel: &Panel, q: usize, passed: &mut Passed) -> u32 {
+                let stride = panel.steps * STEP + META;
+                let query = &panel.few[q][..];
+                let row = |r: usize| group.records.as_ptr().wrapping_add(r * stride);
+                // SAFETY: the contract.
+                let (low, high) = unsafe {
+                    (
+                        $sweep_four(query, [0, 1, 2, 3].map(row)),
+                        $sweep_four(query, [4, 5, 6, 7].map(row)),
+                    )
+                };
+                let mut sums = _mm256_set_m128i(high, low);
+                sums = ymm::add(sums, ymm::ints(panel.margin(q, group.ratios)));
+                // SAFETY: records have three words behind their codes.
+                let (factors, biases, offsets) = unsafe {
+                    let word = |r: usize, word: usize| row(r).add((panel.steps + word) * STEP);
+                    let float = |r: usize, w: usize| word(r, w).cast::<f32>().read_unaligned();
+                    let gather = |w: usize| [0, 1, 2, 3, 4, 5, 6, 7].map(|r| float(r, w));
+                    let biases = if panel.biased { gather(1) } else { [0.0; GROUP] };
+                    let offsets = if panel.zero != 0 { gather(2) } else { [0.0; GROUP] };
+                    (gather(0), biases, offsets)
+                };
+                // SAFETY: eight floats each; the last are whole numbers in truth.
+                let (factors, biases, offsets) = unsafe {
+                    (
+                        ymm::load_floats(factors.as_ptr()),
+                        ymm::load_floats(biases.as_ptr()),
+                        ymm::load(offsets.as_ptr().cast()),
+                    )
+                };
+                let offsets = _mm256_mullo_epi32(offsets, ymm::ints(panel.zero));
+                sums = ymm::sub(sums, offsets);
+                let value = ymm::to_floats(sums);
+                let value = if panel.biased {
+                    let scale = ymm::floats(panel.scale[q]);
+                    ymm::fma(value, ymm::mul_floats(factors, scale), biases)
+                } else {
+                    ymm::mul_floats(value, factors)
+                };
+                let mask = ymm::reaches(value, ymm::floats(panel.threshold[q]));
+                if mask != 0 {
+                    let mut out = [0; GROUP];
+                    // SAFETY: `out` has eight words.
+                    unsafe { ymm::store(out.as_mut_ptr(), sums) };
+                    for (r, sum) in out.into_iter().enumerate() {
+                        passed.sums[r][q] = sum;
+                        passed.masks[r] |= (mask >> r & 1) << q;
+                    }
+                }
+                mask as u32
+            }
+
+            sums!($features, $ops, $rows, $sums, $ready, $dot);
+            sums!($features, $ops, $rows, $sweep_sums, |query| query, $sweep_dot);
+
+            /// # Safety
+            ///
+            /// The processor has the features named; rows are as long as the query, which is a
+            /// multiple of 64.
+            #[target_feature(enable = $features)]
+            pub(super) unsafe fn $dots(query: &[u8], rows: [&[u8]; 4]) -> [i32; 4] {
+                let mut out = [0; 4];
+                // SAFETY: this function's contract; `out` is 16 bytes.
+                unsafe {
+                    let sums = $four(query, rows.map(<[u8]>::as_ptr));
+                    _mm_storeu_si128(out.as_mut_ptr().cast(), sums);
+                }
+                out
+            }
+
+            four!($features, $ops, $four, $ready, $dot);
+            four!($features, $ops, $sweep_four, |query| query, $sweep_dot);
         };
     }
 
-    sweep_256!(sweep_avx2, tile_avx2, "avx2,fma", |sum, codes, word| {
-        // 255 · 63 · 2 fits 16 bits, so `vpmaddubsw` does not saturate.
-        let pairs = _mm256_maddubs_epi16(codes, word);
-        _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
-    });
+    kernels!(
+        "avx512f,avx512bw,avx512vnni",
+        zmm,
+        8,
+        3,
+        sweep_avx512,
+        products_avx512,
+        dots_avx512,
+        part_avx512,
+        sums_avx512,
+        test_avx512,
+        sweep_sums_avx512,
+        few_avx512,
+        four_avx512,
+        sweep_four_avx512,
+        |query| query,
+        |sum, query, row| _mm512_dpbusd_epi32(sum, query, row),
+        |sum, query, row| _mm512_dpbusd_epi32(sum, query, row)
+    );
 
-    sweep_256!(sweep_avxvnni, tile_avxvnni, "avx2,fma,avxvnni", |sum, codes, word| {
-        _mm256_dpbusd_avx_epi32(sum, codes, word)
-    });
+    kernels!(
+        "avx2,fma,avxvnni",
+        ymm,
+        4,
+        2,
+        sweep_avxvnni,
+        products_avxvnni,
+        dots_avxvnni,
+        part_avxvnni,
+        sums_avxvnni,
+        test_avxvnni,
+        sweep_sums_avxvnni,
+        few_avxvnni,
+        four_avxvnni,
+        sweep_four_avxvnni,
+        |query| query,
+        |sum, query, row| _mm256_dpbusd_avx_epi32(sum, query, row),
+        |sum, query, row| _mm256_dpbusd_avx_epi32(sum, query, row)
+    );
+
+    kernels!(
+        "avx2,fma",
+        ymm,
+        4,
+        2,
+        sweep_avx2,
+        products_avx2,
+        dots_avx2,
+        part_avx2,
+        sums_avx2,
+        test_avx2,
+        sweep_sums_avx2,
+        few_avx2,
+        four_avx2,
+        sweep_four_avx2,
+        |query| (_mm256_abs_epi8(query), query),
+        |sum, (magnitude, query): (__m256i, __m256i), row| {
+            // 127 · 127 · 2 fits 16 bits, so `vpmaddubsw` does not saturate.
+            let pairs = _mm256_maddubs_epi16(magnitude, _mm256_sign_epi8(row, query));
+            _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
+        },
+        |sum, query, row| {
+            // So does (63 + 64) · 127 · 2.
+            let pairs = _mm256_maddubs_epi16(query, row);
+            _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
+        }
+    );
 }
 
 #[cfg(target_arch = "aarch64")]
@@ -341,7 +896,7 @@ mod arm {
     use std::arch::aarch64::*;
     use std::arch::asm;
 
-    use super::{PANEL, Panel, Passed, STEP_BYTES, Tile, test};
+    use super::{GROUP, Group, LANES, Panel, STEP, Sums, record_bytes};
 
     /// `sdot` by hand: its intrinsic is not stable.
     ///
@@ -350,102 +905,141 @@ mod arm {
     /// The processor has the 8-bit dot product.
     #[inline]
     #[target_feature(enable = "neon,dotprod")]
-    unsafe fn sdot(mut sum: int32x4_t, codes: int8x16_t, word: int8x16_t) -> int32x4_t {
+    unsafe fn sdot(mut sum: int32x4_t, queries: int8x16_t, word: int8x16_t) -> int32x4_t {
         // SAFETY: registers only.
         unsafe {
-            asm!("sdot {0:v}.4s, {1:v}.16b, {2:v}.16b", inout(vreg) sum, in(vreg) codes,
+            asm!("sdot {0:v}.4s, {1:v}.16b, {2:v}.16b", inout(vreg) sum, in(vreg) queries,
                  in(vreg) word, options(pure, nomem, nostack));
         }
         sum
     }
 
-    /// Two queries × 32 rows at a time: 16 of 32 registers hold sums.
+    /// Four rows × 16 queries at a time: 16 of 32 registers hold sums.
     ///
     /// # Safety
     ///
-    /// The processor has NEON and the 8-bit dot product; `tile.words` holds `tile.len` words for
-    /// each step of `panel.codes`.
+    /// The processor has NEON and the 8-bit dot product; `group` has eight records of the panel's
+    /// steps.
     #[target_feature(enable = "neon,dotprod")]
-    pub(super) unsafe fn sweep_neon(panel: Panel<'_>, tile: &Tile, passed: &mut Passed) -> u32 {
-        let mut hits = 0;
-        let steps = panel.codes.len();
-        let flip = vdupq_n_u8(128);
-        let mut first = 0;
-        while first < tile.len {
-            // An odd last query is done twice rather than by a kernel of its own.
-            let queries = [first, (first + 1).min(tile.len - 1)];
-            // `sdot` takes signed codes: flipping the top bit removes the offset of 128, so the
-            // tile's correction for it is not needed.
-            let mut sums = queries.map(|q| [vdupq_n_s32(tile.margin[q]); PANEL / 4]);
-            let mut codes = panel.codes.as_ptr().cast::<u8>();
-            for s in 0..steps {
-                let words = queries
-                    .map(|q| vreinterpretq_s8_s32(vdupq_n_s32(tile.words[s * tile.len + q])));
-                for block in 0..PANEL / 4 {
-                    // SAFETY: a step has 128 bytes, eight blocks of 16.
+    pub(super) unsafe fn products_neon(group: Group<'_>, panel: &Panel, out: &mut Sums) {
+        let stride = record_bytes(panel.steps);
+        for first in (0..panel.lanes).step_by(LANES) {
+            for row in (0..GROUP).step_by(4) {
+                let mut sums = [[vdupq_n_s32(0); 4]; 4];
+                for s in 0..panel.steps {
+                    // SAFETY: a step has `lanes` words of which these are 16, and a record four
+                    // bytes, by the contract.
                     unsafe {
-                        let bytes = veorq_u8(vld1q_u8(codes.add(16 * block)), flip);
-                        let bytes = vreinterpretq_s8_u8(bytes);
-                        sums[0][block] = sdot(sums[0][block], bytes, words[0]);
-                        sums[1][block] = sdot(sums[1][block], bytes, words[1]);
+                        let words = panel.words.as_ptr().cast::<i8>();
+                        let words = words.add((s * panel.lanes + first) * STEP);
+                        let queries = [0, 16, 32, 48].map(|at| vld1q_s8(words.add(at)));
+                        for (r, sums) in sums.iter_mut().enumerate() {
+                            let word = group.records.as_ptr().add((row + r) * stride + s * STEP);
+                            let word = vdupq_n_s32(word.cast::<i32>().read_unaligned());
+                            for (sum, query) in sums.iter_mut().zip(queries) {
+                                *sum = sdot(*sum, query, vreinterpretq_s8_s32(word));
+                            }
+                        }
                     }
                 }
-                codes = codes.wrapping_add(STEP_BYTES);
-            }
-            for (q, sums) in queries.into_iter().zip(sums) {
-                let mut all = [0i32; PANEL];
-                for (block, sum) in sums.into_iter().enumerate() {
-                    // SAFETY: `all` has 32 words, of which these are four.
-                    unsafe { vst1q_s32(all.as_mut_ptr().add(4 * block), sum) };
+                for (out, sums) in out[row..].iter_mut().zip(sums) {
+                    for (block, sum) in sums.into_iter().enumerate() {
+                        // SAFETY: a row of sums has a word for every lane of the panel.
+                        unsafe { vst1q_s32(out.as_mut_ptr().add(first + 4 * block), sum) };
+                    }
                 }
-                test(panel, tile, q, &all, passed, &mut hits);
             }
-            first += 2;
         }
-        hits
     }
+
+    /// # Safety
+    ///
+    /// The processor has NEON and the 8-bit dot product; rows are as long as the query, which is
+    /// a multiple of 64.
+    #[target_feature(enable = "neon,dotprod")]
+    pub(super) unsafe fn dots_neon(query: &[u8], rows: [&[u8]; 4]) -> [i32; 4] {
+        let mut sums = [vdupq_n_s32(0); 4];
+        for at in (0..query.len()).step_by(16) {
+            // SAFETY: the vector ends inside the query, and so inside each row.
+            unsafe {
+                let query = vld1q_s8(query.as_ptr().add(at).cast());
+                for (sum, row) in sums.iter_mut().zip(rows) {
+                    *sum = sdot(*sum, query, vld1q_s8(row.as_ptr().add(at).cast()));
+                }
+            }
+        }
+        sums.map(|sum| vaddvq_s32(sum))
+    }
+}
+
+/// A small generator, so that a run repeats.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        self.0 >> 33
+    }
+}
+
+/// Writes a record.
+pub(crate) fn write_record(record: &mut [u8], codes: &[i8], factor: f32, bias: f32) {
+    let (out, meta) = record.split_at_mut(codes.len());
+    let mut sum = 0;
+    for (out, &code) in out.iter_mut().zip(codes) {
+        *out = code as u8;
+        sum += i32::from(code);
+    }
+    meta[..4].copy_from_slice(&factor.to_le_bytes());
+    meta[4..8].copy_from_slice(&bias.to_le_bytes());
+    meta[8..].copy_from_slice(&sum.to_le_bytes());
+}
+
+/// Appends a record.
+fn push_record(records: &mut Vec<u8>, codes: &[i8], factor: f32, bias: f32) {
+    let start = records.len();
+    records.resize(start + codes.len() + META, 0);
+    write_record(&mut records[start..], codes, factor, bias);
 }
 
 /// Multiply-adds a second, both operations counted, of the sweep alone: random codes, thresholds
 /// that let about one sum in ten thousand pass, no verdicts. For `benches/sweep.rs`.
 pub(crate) fn rate(isa: Isa, rows: usize, dim: usize, queries: usize) -> f64 {
-    let mut seed = 1u64;
-    let mut random = || {
-        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (seed >> 33) as u32
+    let mut random = Random(1);
+    let steps = dim.div_ceil(STEP);
+    let mut codes = |limit: i8| -> Vec<i8> {
+        let code = |any: u64| (any % (2 * limit as u64 + 1)) as i32 - i32::from(limit);
+        (0..steps * STEP).map(|_| code(random.next()) as i8).collect()
     };
-    let (steps, panels) = (dim.div_ceil(STEP), rows.div_ceil(PANEL));
-    let codes: Vec<Step> =
-        (0..steps * panels).map(|_| Step(std::array::from_fn(|_| random() as u8))).collect();
-    let limit = i32::from(query_limit(isa));
-    let mut tiles: Vec<Tile> = (0..queries.div_ceil(TILE))
+    let mut records = Vec::new();
+    for _ in 0..rows.next_multiple_of(GROUP) {
+        push_record(&mut records, &codes(LIMIT), 1.0, 0.0);
+    }
+    // A sum of products of uniform numbers is nearly normal; 3.7 deviations leave one in 10⁴.
+    let limit = sweep_limit(isa);
+    let deviation = 127.0 * f32::from(limit) / 3.0 * (dim as f32).sqrt();
+    let mut panels: Vec<Panel> = (0..queries.div_ceil(PANEL))
         .map(|_| {
-            let mut tile = Tile { len: TILE, scale: [1.0; TILE], ..Tile::default() };
-            for _ in 0..steps {
-                for q in 0..TILE {
-                    let word = std::array::from_fn(|_| random() as i32 % (limit + 1) - limit / 2);
-                    tile.offset[q] += 128 * word.iter().sum::<i32>();
-                    tile.words.push(i32::from_le_bytes(word.map(|code| code as u8)));
-                }
+            let mut panel = Panel::for_sweep(isa, PANEL, steps, false);
+            for q in 0..PANEL {
+                panel.put(q, &codes(limit));
+                panel.set_margin(q, Ratios { rounding: 0.02 * deviation, norm: 0.0 });
+                panel.threshold[q] = 3.7 * deviation;
             }
-            tile
+            panel
         })
         .collect();
-    // A sum of products of uniform numbers is nearly normal; 3.7 deviations leave one in 10⁴.
-    let deviation = 128.0 / 3f32.sqrt() * limit as f32 / 12f32.sqrt() * (dim as f32).sqrt();
-    let (factors, mut passed) = ([1.0; PANEL], Passed::new());
+    let mut passed = Passed::new();
     let mut hits = 0;
+    let ratios = Ratios { rounding: 1.0, norm: 1.0 };
     let start = Instant::now();
-    for panel in codes.chunks_exact(steps) {
-        for tile in &mut tiles {
-            tile.margin = [(0.02 * deviation) as i32; TILE];
-            tile.threshold = [3.7 * deviation; TILE];
-            let panel = Panel { codes: panel, factors: &factors, biases: None };
-            hits += sweep(isa, panel, tile, &mut passed);
+    for records in records.chunks_exact(GROUP * record_bytes(steps)) {
+        for panel in &mut panels {
+            hits += sweep(isa, Group { records, ratios }, panel, &mut passed);
         }
     }
     std::hint::black_box(hits);
-    let products = tiles.len() * TILE * panels * PANEL * steps * STEP;
+    let products = panels.len() * PANEL * rows.next_multiple_of(GROUP) * steps * STEP;
     2.0 * products as f64 / start.elapsed().as_secs_f64()
 }
 
@@ -453,54 +1047,91 @@ pub(crate) fn rate(isa: Isa, rows: usize, dim: usize, queries: usize) -> f64 {
 mod tests {
     use super::*;
 
-    /// A small generator, so that a failure repeats.
-    struct Random(u64);
+    /// Extremes are the rule here, since they are what saturates.
+    fn codes(random: &mut Random, steps: usize, limit: i8) -> Vec<i8> {
+        (0..steps * STEP)
+            .map(|_| {
+                let any = ((random.next() % 255) as i32 - 127) as i8 / (LIMIT / limit);
+                [limit, -limit, any][random.next() as usize % 3]
+            })
+            .collect()
+    }
 
-    impl Random {
-        fn next(&mut self) -> u64 {
-            self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            self.0 >> 33
+    fn dot(x: &[i8], y: &[i8]) -> i32 {
+        x.iter().zip(y).map(|(&x, &y)| i32::from(x) * i32::from(y)).sum()
+    }
+
+    #[test]
+    fn every_kernel_gives_the_sums_of_plain_loops() {
+        let mut random = Random(7);
+        for isa in Isa::available() {
+            for (len, steps) in (1..=PANEL).flat_map(|len| [1, 2, 7, 96].map(|s| (len, s))) {
+                let limits = [LIMIT, sweep_limit(isa)];
+                let rows: Vec<_> = (0..GROUP).map(|_| codes(&mut random, steps, LIMIT)).collect();
+                let [queries, swept] = limits.map(|limit| -> Vec<_> {
+                    (0..len).map(|_| codes(&mut random, steps, limit)).collect()
+                });
+                let mut records = Vec::new();
+                for (r, row) in rows.iter().enumerate() {
+                    push_record(&mut records, row, 1.0 + r as f32, r as f32 * 1e5);
+                }
+                records.extend([0x80; 64]);
+                let ratios = Ratios { rounding: 3.0, norm: 0.5 };
+                let group = Group { records: &records, ratios };
+                let mut panel = Panel::for_products(isa, len, steps);
+                queries.iter().enumerate().for_each(|(q, query)| panel.put(q, query));
+                let mut sums = [[0; PANEL]; GROUP];
+                products(isa, group, &panel, &mut sums);
+                for (row, sums) in rows.iter().zip(&sums) {
+                    for (query, &sum) in queries.iter().zip(sums) {
+                        assert_eq!(sum, dot(row, query), "{isa:?} {len} {steps}");
+                    }
+                }
+                for biased in [false, true] {
+                    let mut panel = Panel::for_sweep(isa, len, steps, biased);
+                    let mut sums = [[0; PANEL]; GROUP];
+                    for (q, query) in swept.iter().enumerate() {
+                        panel.put(q, query);
+                        panel.scale[q] = 1.0 + q as f32;
+                        let margin = Ratios { rounding: q as f32 * 1000.0, norm: 77.0 };
+                        panel.set_margin(q, margin);
+                        panel.threshold[q] = random.next() as f32 - 1e9;
+                        (0..GROUP).for_each(|r| sums[r][q] = dot(&rows[r], query));
+                    }
+                    let (mut expected, mut got) = (Passed::new(), Passed::new());
+                    let hits = test(group, &panel, &sums, &mut expected);
+                    assert_eq!(sweep(isa, group, &panel, &mut got), hits, "{isa:?}");
+                    assert_eq!(got.masks, expected.masks, "{isa:?} {len} {steps}");
+                    for r in (0..GROUP).filter(|r| hits >> r & 1 == 1) {
+                        for q in (0..len).filter(|q| got.masks[r] >> q & 1 == 1) {
+                            assert_eq!(got.sums[r][q], expected.sums[r][q], "{isa:?} {r} {q}");
+                        }
+                        let q = len / 2;
+                        let last = (steps - 1) * STEP;
+                        let product = dot(&rows[r][last..], &swept[q][last..]);
+                        assert_eq!(group.last_product(r, &panel, q), product);
+                    }
+                }
+            }
         }
     }
 
     #[test]
-    fn every_kernel_gives_the_sums_of_the_portable_one() {
-        let mut random = Random(7);
+    fn dots_of_rows_with_anything_behind_them_are_those_of_plain_loops() {
+        let mut random = Random(9);
         for isa in Isa::available() {
-            let limit = i64::from(query_limit(isa));
-            for (len, steps) in (1..=TILE).flat_map(|len| [1, 2, 7, 96].map(|steps| (len, steps))) {
-                // Extremes are the rule here, since they are what saturates.
-                let mut byte = || [255, 1, random.next() as u8][random.next() as usize % 3];
-                let codes: Vec<Step> =
-                    (0..steps).map(|_| Step(std::array::from_fn(|_| byte()))).collect();
-                let mut code = || {
-                    let any = random.next() as i64 % (2 * limit + 1) - limit;
-                    [limit, -limit, any][random.next() as usize % 3] as i8
-                };
-                let bytes: Vec<i8> = (0..len * steps * STEP).map(|_| code()).collect();
-                let words = bytes.as_chunks::<4>().0.iter();
-                let words = words.map(|w| i32::from_le_bytes(w.map(|b| b as u8))).collect();
-                let mut tile = Tile { len, words, ..Tile::default() };
-                for q in 0..len {
-                    let sum: i32 = (0..steps)
-                        .flat_map(|s| tile.words[s * len + q].to_le_bytes())
-                        .map(|b| i32::from(b as i8))
-                        .sum();
-                    tile.offset[q] = 128 * sum;
-                    tile.scale[q] = 1.0 + q as f32;
-                    tile.margin[q] = q as i32 * 1000;
-                    tile.threshold[q] = random.next() as f32 - 1e9;
-                }
-                let factors = std::array::from_fn(|r| 1.0 + r as f32);
-                let bias = std::array::from_fn(|r| r as f32 * 1e5);
-                for biases in [None, Some(&bias)] {
-                    let panel = Panel { codes: &codes, factors: &factors, biases };
-                    let (mut expected, mut got) = (Passed::new(), Passed::new());
-                    let hits = sweep_portable(panel, &tile, &mut expected);
-                    assert_eq!(sweep(isa, panel, &tile, &mut got), hits, "{isa:?}");
-                    for q in (0..len).filter(|q| hits >> q & 1 == 1) {
-                        assert_eq!(got.sums[q], expected.sums[q], "{isa:?} {len} {steps} {q}");
-                    }
+            for steps in [1, 2, 7, 16, 17, 96] {
+                let query = codes(&mut random, steps, LIMIT);
+                let rows: Vec<_> = (0..4).map(|_| codes(&mut random, steps, LIMIT)).collect();
+                let mut records = Vec::new();
+                rows.iter().for_each(|row| push_record(&mut records, row, f32::MAX, -1.0));
+                records.extend([0x80; 64]);
+                let bytes = query_bytes(isa, &query);
+                let record = |r: usize| &records[r * record_bytes(steps)..];
+                let got = dots(isa, &bytes, [0, 1, 2, 3].map(record));
+                for (row, got) in rows.iter().zip(got) {
+                    let sum: i32 = row.iter().map(|&code| i32::from(code)).sum();
+                    assert_eq!(got - zero(isa) * sum, dot(row, &query), "{isa:?} {steps}");
                 }
             }
         }
