@@ -376,6 +376,11 @@ impl Encoder {
         self.width + if self.axes.is_some() { STEP } else { 0 }
     }
 
+    /// Whether scores have a bias: half the squared norm of the row.
+    pub(crate) fn is_euclidean(&self) -> bool {
+        self.metric.is_euclidean()
+    }
+
     /// Whether the last step of a code holds the norm of what the axes leave out.
     pub(crate) fn has_rest(&self) -> bool {
         self.axes.is_some()
@@ -452,7 +457,7 @@ impl Encoder {
             let floats = self.with_rest(floats, square, &mut scratch.swept);
             let (factor, lost) = quantize(floats, norm, LIMIT, &mut scratch.codes);
             let row = first + i;
-            codes.put(row, &scratch.codes, factor, self.bias(square));
+            codes.put(row, &scratch.codes, factor, half_square(square));
             let ratio = |norm: f64| (norm / f64::from(factor) * (1.0 + 1e-6)) as f32;
             let most = &mut codes.ratios[row / GROUP];
             most.rounding = most.rounding.max(ratio(lost));
@@ -522,7 +527,7 @@ impl Encoder {
 
     /// `−‖z‖²/2` from above, where the metric has it.
     fn bias(&self, square: f64) -> f32 {
-        if self.metric.is_euclidean() { (-0.5 * square * (1.0 - 2e-6)) as f32 } else { 0.0 }
+        if self.metric.is_euclidean() { half_square(square) } else { 0.0 }
     }
 
     /// A query as floats, for the fallback; `None` if it is beyond float32.
@@ -604,6 +609,11 @@ impl Encoder {
     }
 }
 
+/// `−‖z‖²/2` from above.
+fn half_square(square: f64) -> f32 {
+    (-0.5 * square * (1.0 - 2e-6)) as f32
+}
+
 /// A number not below the norm of a query, given the squared norm of its floats.
 fn reach_of_query(norm_square: f64) -> f64 {
     norm_square.sqrt() * (1.0 + 1e-6) + TINY
@@ -626,6 +636,11 @@ impl Codes {
 
     pub(crate) fn nbytes(&self) -> usize {
         self.records.capacity() + size_of::<Ratios>() * self.ratios.capacity()
+    }
+
+    /// The records, and [`BEHIND`] bytes.
+    pub(crate) fn records(&self) -> &[u8] {
+        &self.records
     }
 
     /// Group `group` of the rows, the last filled up with zeros.

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use crate::codes::{Codes, Encoder, Scratch};
 use crate::error::{Error, Result};
 use crate::exact::{self, CHUNK, Chunk, Corpus, Goal};
+use crate::graph::{self, Graph, Lane};
 use crate::kernels::Isa;
 use crate::metric::Metric;
 use crate::rows::{DType, Rows};
@@ -53,6 +54,7 @@ struct State {
     /// The rows that are not removed; all if none.
     live: Option<Arc<Selection>>,
     encoder: Option<Arc<Encoder>>,
+    graph: Option<Arc<Graph>>,
     /// Rows when the encoder learned.
     learned: usize,
     /// One more than the largest id so far, which may be the largest there is.
@@ -68,9 +70,26 @@ pub enum Filter<'a> {
     Ids(&'a [i64]),
 }
 
-/// Which rows answer a query, how many threads look for them, and who hears of it.
+/// How a search finds its answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Method {
+    /// Exactly or by the graph, whichever costs less.
+    #[default]
+    Auto,
+    /// By looking at every row.
+    Exact,
+    /// By walking through the graph, which must have been built.
+    Graph,
+}
+
+/// Which rows answer a query, and how they are found.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Options<'a> {
+    /// Whether the graph is used.
+    pub method: Method,
+    /// The width of the graph search's beam; the index's own if none.
+    pub effort: Option<usize>,
     /// All rows if none.
     pub filter: Option<Filter<'a>>,
     /// All processors if none.
@@ -88,6 +107,8 @@ pub struct Hits {
     pub distances: Vec<f64>,
     /// Answers of each query, where that is the same for all: `min(k, rows allowed)`.
     pub k: usize,
+    /// Whether each query's answers are proven to be the exact ones.
+    pub exact: Vec<bool>,
 }
 
 impl State {
@@ -199,6 +220,7 @@ impl Index {
             ascending: true,
             live: None,
             encoder: None,
+            graph: None,
             learned: 0,
             next_id: 0,
         };
@@ -371,7 +393,13 @@ impl Index {
             allowed: selection.as_deref(),
             isa: self.isa,
         };
-        let lists = exact::search(corpus, queries, goal, threads, monitor)?;
+        let (lists, exact) = match self.walk(&state, corpus, queries, goal, options, threads, monitor)? {
+            Some(found) => found,
+            None => {
+                let lists = exact::search(corpus, queries, goal, threads, monitor)?;
+                (lists, vec![true; queries.len()])
+            }
+        };
         let count = lists.iter().map(Vec::len).sum();
         let mut hits = Hits {
             offsets: Vec::with_capacity(lists.len() + 1),
@@ -381,6 +409,7 @@ impl Index {
                 Goal::Nearest(k) => k.min(corpus.candidates()),
                 Goal::Within(_) => 0,
             },
+            exact,
         };
         hits.offsets.push(0);
         for list in lists {
@@ -391,6 +420,71 @@ impl Index {
             hits.offsets.push(hits.ids.len());
         }
         Ok(hits)
+    }
+
+    /// The answers of the graph, and which of them are exact; none where the exact search is due.
+    #[allow(clippy::too_many_arguments, clippy::type_complexity)]
+    fn walk(
+        &self,
+        state: &State,
+        corpus: Corpus<'_>,
+        queries: &Rows,
+        goal: Goal,
+        options: Options<'_>,
+        threads: usize,
+        monitor: &mut dyn Monitor,
+    ) -> Result<Option<(Vec<Vec<Neighbor>>, Vec<bool>)>> {
+        let (Some(graph), Some(encoder), Goal::Nearest(k)) = (&state.graph, corpus.encoder, goal)
+        else {
+            return Ok(None);
+        };
+        if options.method != Method::Graph {
+            return Ok(None);
+        }
+        let Some(lane) = Lane::new(corpus, graph.lift) else { return Ok(None) };
+        let effort = options.effort.unwrap_or(graph.effort);
+        queries.check("queries")?;
+        let block = 64;
+        let n = queries.len();
+        let found = run(threads, n.div_ceil(block), 0, monitor, |task, worker| {
+            let mut query = vec![0.0; self.dim];
+            (task * block..n.min((task + 1) * block))
+                .map(|i| {
+                    queries.read(i, &mut query);
+                    worker.advance(1 << 16);
+                    graph::search(corpus, encoder, &lane, graph, &query, k, effort)
+                })
+                .collect::<Vec<_>>()
+        })?;
+        let lists: Option<Vec<_>> = found.into_iter().flatten().collect();
+        Ok(lists.map(|lists| (lists, vec![false; n])))
+    }
+
+    /// Builds the graph.
+    pub fn build_graph(
+        &self,
+        seed: u64,
+        threads: Option<usize>,
+        monitor: &mut dyn Monitor,
+    ) -> Result<()> {
+        let threads = check_threads(threads)?;
+        let _edit = self.edit();
+        let state = self.state();
+        let corpus = Corpus {
+            metric: self.metric,
+            dim: self.dim,
+            chunks: &state.chunks,
+            encoder: state.encoder.as_deref(),
+            allowed: None,
+            isa: self.isa,
+        };
+        let Some(lane) = Lane::new(corpus, 0.0) else {
+            return Ok(());
+        };
+        let graph = graph::build(&lane, seed, threads, monitor)?;
+        let next = State { graph: Some(Arc::new(graph)), ..(*state).clone() };
+        self.publish(next, state.rows(), &[]);
+        Ok(())
     }
 
     /// Adds rows after those there are, with these ids or the next free ones; gives the ids.

@@ -22,6 +22,7 @@
 mod codes;
 mod error;
 mod exact;
+mod graph;
 mod index;
 mod kernels;
 mod metric;
@@ -33,7 +34,7 @@ mod threads;
 mod top_k;
 
 pub use error::{Error, Result};
-pub use index::{Filter, Hits, Index, Options};
+pub use index::{Filter, Hits, Index, Method, Options};
 pub use kernels::Isa;
 pub use metric::Metric;
 pub use rows::{DType, Element, Rows};

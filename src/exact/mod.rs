@@ -74,8 +74,18 @@ pub(crate) enum Goal {
 }
 
 impl Corpus<'_> {
-    fn rows(&self) -> usize {
+    pub(crate) fn rows(&self) -> usize {
         self.chunks.last().map_or(0, |last| (self.chunks.len() - 1) * CHUNK + last.rows.len())
+    }
+
+    /// Copies a row out in float64.
+    pub(crate) fn read(&self, row: u32, out: &mut [f64]) {
+        self.chunks[row as usize / CHUNK].rows.read(row as usize % CHUNK, out);
+    }
+
+    /// Asks the memory for a row that will be read soon.
+    pub(crate) fn prefetch(&self, row: u32) {
+        self.chunks[row as usize / CHUNK].rows.prefetch(row as usize % CHUNK);
     }
 
     /// The number of rows that may answer.

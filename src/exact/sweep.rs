@@ -118,8 +118,7 @@ impl<'a> Query<'a> {
     }
 
     fn verdict(&mut self, corpus: Corpus<'_>, row: u32, wide: &mut [f64]) {
-        let (chunk, i) = (row as usize / CHUNK, row as usize % CHUNK);
-        corpus.chunks[chunk].rows.read(i, wide);
+        corpus.read(row, wide);
         let distance = self.judge.distance(wide);
         if self.answer.push(Neighbor { distance, row }) {
             self.cut = self.cut.max(self.scores.at_least(self.answer.reach()));
@@ -150,8 +149,7 @@ impl<'a> Query<'a> {
         waiting[..good].sort_unstable_by(|a, b| b.estimate.total_cmp(&a.estimate));
         let prefetch = |candidate: Option<&Candidate>| {
             if let Some(candidate) = candidate {
-                let row = candidate.row as usize;
-                corpus.chunks[row / CHUNK].rows.prefetch(row % CHUNK);
+                corpus.prefetch(candidate.row);
             }
         };
         waiting[..good].iter().take(AHEAD).for_each(|candidate| prefetch(Some(candidate)));

@@ -10,7 +10,7 @@ use pyo3::types::{PyDict, PyFloat, PyInt, PyTuple};
 use super::array::{self, Count, OwnedFilter, Wanted, numpy_dtype};
 use super::hits::{Hits, RadiusHits};
 use super::monitor;
-use crate::index::{self, Filter, Options};
+use crate::index::{self, Filter, Method, Options};
 use crate::metric::Metric;
 use crate::rows::{DType, Rows};
 
@@ -213,10 +213,10 @@ impl Index {
     /// array([0., 5.])
     /// >>> index.search([0.0, 0.0], k=2, filter=[False, True, True]).ids
     /// array([1, 2])
-    #[pyo3(signature = (queries, k=Count(10), *, method="auto", filter=None, threads=None,
-                        progress=None),
-           text_signature = "($self, queries, k=10, *, method='auto', filter=None, threads=None, \
-                             progress=False)")]
+    #[pyo3(signature = (queries, k=Count(10), *, method="auto", effort=None, filter=None,
+                        threads=None, progress=None),
+           text_signature = "($self, queries, k=10, *, method='auto', effort=None, filter=None, \
+                             threads=None, progress=False)")]
     #[allow(clippy::too_many_arguments)] // keywords, all of the public signature
     fn search(
         &self,
@@ -224,18 +224,30 @@ impl Index {
         queries: &Bound<'_, PyAny>,
         k: Count,
         method: &str,
+        effort: Option<&Bound<'_, PyAny>>,
         filter: Option<&Bound<'_, PyAny>>,
         threads: Option<&Bound<'_, PyAny>>,
         progress: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Hits> {
-        if !matches!(method, "auto" | "exact") {
-            return Err(PyValueError::new_err(format!(
-                "expected method to be 'auto' or 'exact', got '{method}'"
-            )));
-        }
+        let method = match method {
+            "auto" => Method::Auto,
+            "exact" => Method::Exact,
+            "graph" => Method::Graph,
+            _ => {
+                return Err(PyValueError::new_err(format!(
+                    "expected method to be 'auto', 'exact' or 'graph', got '{method}'"
+                )));
+            }
+        };
+        let effort = effort.map(|effort| array::count(effort, "effort")).transpose()?;
         let queries = Self::queries(queries)?;
         let filter = filter.map(array::filter).transpose()?;
-        let options = Options { filter: borrow(filter.as_ref()), threads: self::threads(threads)? };
+        let options = Options {
+            method,
+            effort,
+            filter: borrow(filter.as_ref()),
+            threads: self::threads(threads)?,
+        };
         let rows = &queries.rows;
         let hits =
             monitor::run(py, progress, rows.len(), "query", self.operations(rows), |monitor| {
@@ -295,13 +307,29 @@ impl Index {
         })?;
         let queries = Self::queries(queries)?;
         let filter = filter.map(array::filter).transpose()?;
-        let options = Options { filter: borrow(filter.as_ref()), threads: self::threads(threads)? };
+        let filter = borrow(filter.as_ref());
+        let options = Options { filter, threads: self::threads(threads)?, ..Options::default() };
         let rows = &queries.rows;
         let hits =
             monitor::run(py, progress, rows.len(), "query", self.operations(rows), |monitor| {
                 self.index.search_radius(rows, radius, options, monitor)
             })?;
         Ok(RadiusHits::new(py, hits, self.double(), queries.single))
+    }
+
+    /// Build the graph.
+    #[pyo3(signature = (*, seed=0, threads=None, progress=None))]
+    fn build_graph(
+        &self,
+        py: Python<'_>,
+        seed: u64,
+        threads: Option<&Bound<'_, PyAny>>,
+        progress: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let threads = self::threads(threads)?;
+        monitor::run(py, progress, self.index.len(), "row", usize::MAX, |monitor| {
+            self.index.build_graph(seed, threads, monitor)
+        })
     }
 
     /// Add rows after those there are. They are copied.

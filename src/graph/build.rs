@@ -1,0 +1,788 @@
+//! Links for all rows at once, by matrix products.
+//!
+//! 1. **Carve.** Rows are given to the nearest of some random leaders, each row to several, until
+//!    parts are small: overlapping *leaves* (PiPNN, Rubel et al., 2026, section 3). All of it is
+//!    8-bit products of rows with leaders.
+//! 2. **Compare** all rows of a leaf with each other and keep each row's nearest few.
+//! 3. **Prune** what a row collected: a candidate goes if a link that is kept is nearer to it, by
+//!    a factor, than the row is (`RobustPrune`, Jayaram Subramanya et al., "DiskANN", 2019).
+//! 4. **Reverse**: rows that are linked to link back, are pruned again where links are too many,
+//!    and filled up with the nearest that were not kept.
+//! 5. **Refine**, where a probe says that it pays: walk to each row through the graph, and prune
+//!    what the walk found together with the links there are.
+//! 6. **Reach**: a row that no walk from a head can come to gets a link, or becomes a head.
+//!
+//! Every step is cut into tasks whose results are put together in the order of the tasks, and ties
+//! are broken by row numbers, so that the graph does not depend on threads. Where distances tie,
+//! as among duplicates, a row prefers those that follow it: everybody would choose the same few
+//! otherwise, and most rows would be chosen by nobody.
+
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+
+use super::search::Beam;
+use super::{DEGREE, Graph, HEADS, Lane, Random, Target, empty_chunk};
+use crate::error::Result;
+use crate::exact::CHUNK;
+use crate::kernels::float::dispatch;
+use crate::kernels::int8::{self, GROUP, Group, PANEL, Panel, Ratios};
+use crate::threads::{Monitor, Worker, run};
+
+/// Rows of a leaf, at most.
+const LEAF: usize = 512;
+/// Leaders of the whole set, at most.
+const LEADERS: usize = 1000;
+/// Leaders that a row goes to: of the whole set, of a part, of a part's part.
+const FANOUT: [usize; 3] = [8, 3, 1];
+/// Neighbours that a row keeps from each leaf.
+const NEAREST: usize = 3;
+/// Up to here all rows are one leaf, with more neighbours from it.
+const ONE_LEAF: usize = 4096;
+const NEAREST_OF_ALL: usize = 64;
+/// Candidates that a row collects before they are compacted, and keeps then.
+const CANDIDATES: usize = 64;
+const KEPT: usize = 48;
+/// Squared distances must differ by this factor for a link to make another superfluous.
+const ALPHA: f32 = 1.2;
+/// The beam of the refining pass.
+const REFINE: usize = 32;
+/// Parts of the carving whose edges are merged together; bounds the memory they take.
+const BATCHES: usize = 16;
+
+/// A candidate link: a squared distance and a row.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Link {
+    pub(super) distance: f32,
+    pub(super) row: u32,
+}
+
+impl Link {
+    /// Its place among the candidates of `row`; see the header on ties.
+    pub(super) fn order(&self, row: u32) -> (u32, u32) {
+        (self.distance.to_bits(), self.row.wrapping_sub(row))
+    }
+}
+
+/// What is needed to compare rows, reused from row to row.
+#[derive(Debug, Default)]
+pub(super) struct Scratch {
+    target: Target,
+    kept: Vec<Link>,
+    rejected: Vec<Link>,
+}
+
+/// Keeps those of some candidates of `row`, sorted, that no kept one makes superfluous; at most
+/// [`DEGREE`], filled up with the nearest of the others if `fill`.
+pub(super) fn prune(
+    lane: &Lane<'_>,
+    candidates: &[Link],
+    fill: usize,
+    scratch: &mut Scratch,
+    out: &mut Vec<Link>,
+) {
+    let Scratch { target, kept, rejected } = scratch;
+    kept.clear();
+    rejected.clear();
+    for &candidate in candidates {
+        if kept.len() == DEGREE {
+            break;
+        }
+        if kept.is_empty() {
+            kept.push(candidate);
+            continue;
+        }
+        lane.aim_at_row(candidate.row, target);
+        let superfluous = kept.chunks(4).any(|links| {
+            let four = std::array::from_fn(|i| links[i.min(links.len() - 1)].row);
+            lane.values(target, four).iter().any(|d| ALPHA * d.max(0.0) <= candidate.distance)
+        });
+        if superfluous { rejected.push(candidate) } else { kept.push(candidate) }
+    }
+    out.clear();
+    out.extend_from_slice(kept);
+    let missing = fill.saturating_sub(kept.len());
+    out.extend(rejected.iter().take(missing));
+}
+
+/// Builds the graph of all rows.
+pub(crate) fn build(
+    lane: &Lane<'_>,
+    seed: u64,
+    threads: usize,
+    monitor: &mut dyn Monitor,
+) -> Result<Graph> {
+    let n = lane.rows;
+    let total = work(n, lane.padded);
+    let mut stage = Stages { monitor, done: 0, total };
+    let candidates = if n <= ONE_LEAF {
+        one_leaf(lane, threads, &mut stage)?
+    } else {
+        carve(lane, seed, threads, &mut stage)?
+    };
+    let forward = forward(lane, &candidates, threads, &mut stage)?;
+    drop(candidates);
+    let mut graph = Graph {
+        links: (0..n.div_ceil(CHUNK)).map(|_| empty_chunk()).collect(),
+        heads: Arc::new(Random(seed).sample(HEADS, n)),
+        seed,
+        effort: super::DEFAULT_EFFORT,
+        lift: lane.lift,
+    };
+    finish(lane, &graph, &forward, threads, &mut stage)?;
+    if n > ONE_LEAF && refining_pays(lane, &graph, seed) {
+        let forward = refine(lane, &graph, threads, &mut stage)?;
+        finish(lane, &graph, &forward, threads, &mut stage)?;
+    }
+    reach(lane, &mut graph);
+    Ok(graph)
+}
+
+/// About how many multiply-adds a build takes, for progress.
+fn work(n: usize, width: usize) -> u64 {
+    (n * width) as u64 * if n <= ONE_LEAF { n as u64 } else { 12_000 }
+}
+
+/// Tells a monitor of several pieces of work as of one.
+pub(super) struct Stages<'a> {
+    monitor: &'a mut dyn Monitor,
+    done: u64,
+    total: u64,
+}
+
+impl Monitor for Stages<'_> {
+    fn poll(&mut self, done: u64, _total: u64) -> bool {
+        self.monitor.poll((self.done + done).min(self.total), self.total)
+    }
+}
+
+impl Stages<'_> {
+    fn run<T: Send>(
+        &mut self,
+        threads: usize,
+        tasks: usize,
+        operations: u64,
+        work: impl Fn(usize, &Worker<'_>) -> T + Sync,
+    ) -> Result<Vec<T>> {
+        let results = run(threads, tasks, operations, self, work)?;
+        self.done += operations;
+        Ok(results)
+    }
+}
+
+/// Some rows' records in a block of their own, ready to be multiplied with each other.
+#[derive(Debug, Default)]
+struct Gathered {
+    records: Vec<u8>,
+    rows: usize,
+    stride: usize,
+    /// Squared norms, factors and heights.
+    squares: Vec<f32>,
+    factors: Vec<f32>,
+    heights: Vec<f32>,
+}
+
+impl Gathered {
+    fn gather(&mut self, lane: &Lane<'_>, rows: impl ExactSizeIterator<Item = u32> + Clone) {
+        self.rows = rows.len();
+        self.stride = lane.stride;
+        self.records.clear();
+        self.squares.clear();
+        self.factors.clear();
+        self.heights.clear();
+        rows.clone().for_each(|row| lane.prefetch(row));
+        for row in rows {
+            let record = &lane.record(row)[..lane.stride];
+            self.records.extend_from_slice(record);
+            let (factor, bias, _) = lane.meta(record);
+            self.factors.push(factor);
+            self.squares.push(-2.0 * bias);
+            self.heights.push(if lane.lift > 0.0 { lane.height(bias) } else { 0.0 });
+        }
+        self.records.resize(self.rows.next_multiple_of(GROUP) * self.stride, 0);
+        let padded = self.rows.next_multiple_of(PANEL);
+        for array in [&mut self.squares, &mut self.factors, &mut self.heights] {
+            array.resize(padded, 0.0);
+        }
+    }
+
+    fn group(&self, first: usize) -> Group<'_> {
+        let records = &self.records[first * self.stride..];
+        Group { records, ratios: Ratios::default() }
+    }
+
+    fn panels(&self, lane: &Lane<'_>) -> Vec<Panel> {
+        let codes = |row: usize| {
+            let record = &self.records[row * self.stride..];
+            record[..lane.steps * int8::STEP].iter().map(|&code| code as i8)
+        };
+        let mut buffer = Vec::new();
+        (0..self.rows)
+            .step_by(PANEL)
+            .map(|first| {
+                let len = PANEL.min(self.rows - first);
+                let mut panel = Panel::for_products(lane.isa, len, lane.steps);
+                for q in 0..len {
+                    buffer.clear();
+                    buffer.extend(codes(first + q));
+                    panel.put(q, &buffer);
+                }
+                panel
+            })
+            .collect()
+    }
+
+    /// The nearest `count` columns of each row of a group of `others`, by `found(row, column,
+    /// distance)`, nearest first; `own(row)` is the column that is the row itself.
+    #[allow(clippy::too_many_arguments)]
+    fn nearest(
+        &self,
+        lane: &Lane<'_>,
+        panels: &[Panel],
+        others: &Gathered,
+        first: usize,
+        count: usize,
+        own: impl Fn(usize) -> Option<usize>,
+        buffers: &mut Buffers,
+        mut found: impl FnMut(usize, usize, f32),
+    ) {
+        let group = others.group(first);
+        let columns = self.rows;
+        let there = GROUP.min(others.rows - first);
+        let padded = panels.len() * PANEL;
+        buffers.distances.resize(GROUP * padded, 0.0);
+        for (p, panel) in panels.iter().enumerate() {
+            int8::products(lane.isa, group, panel, &mut buffers.sums);
+            for r in 0..there {
+                let at = r * padded + p * PANEL;
+                let out = &mut buffers.distances[at..at + PANEL];
+                let (square, gain) = (others.squares[first + r], -2.0 * others.factors[first + r]);
+                let height = others.heights[first + r];
+                let range = p * PANEL..(p + 1) * PANEL;
+                let (squares, factors) = (&self.squares[range.clone()], &self.factors[range.clone()]);
+                let heights = &self.heights[range];
+                let sums = &buffers.sums[r];
+                dispatch(
+                    #[inline(always)]
+                    || {
+                        for j in 0..PANEL {
+                            let apart = height - heights[j];
+                            let d = square + squares[j]
+                                + gain * factors[j] * sums[j] as f32
+                                + apart * apart;
+                            out[j] = if d > 0.0 { d } else { 0.0 };
+                        }
+                    },
+                );
+            }
+        }
+        // A key holds the distance and, in its lowest bits, how far the column follows the row's.
+        let bits = usize::BITS - (padded - 1).leading_zeros();
+        let low = (1u32 << bits) - 1;
+        buffers.keys.resize(padded, 0);
+        for r in 0..there {
+            let distances = &buffers.distances[r * padded..(r + 1) * padded];
+            let own = own(first + r);
+            let shift = own.unwrap_or((first + r) % columns);
+            let keys = &mut buffers.keys;
+            dispatch(
+                #[inline(always)]
+                || {
+                    for (j, (key, d)) in keys.iter_mut().zip(distances).enumerate() {
+                        let follows = (j + columns - shift) as u32;
+                        let follows = if follows >= columns as u32 {
+                            follows - columns as u32
+                        } else {
+                            follows
+                        };
+                        *key = (d.to_bits() & !low | follows & low) as i32;
+                    }
+                },
+            );
+            keys[columns..].fill(i32::MAX);
+            if let Some(own) = own {
+                keys[own] = i32::MAX;
+            }
+            let mut last = -1;
+            for _ in 0..count {
+                let mut least = i32::MAX;
+                dispatch(
+                    #[inline(always)]
+                    || {
+                        let mut lanes = [i32::MAX; 16];
+                        let (chunks, _) = keys.as_chunks::<16>();
+                        for chunk in chunks {
+                            for (lane, &key) in lanes.iter_mut().zip(chunk) {
+                                let key = if key > last { key } else { i32::MAX };
+                                *lane = if key < *lane { key } else { *lane };
+                            }
+                        }
+                        least = lanes.into_iter().min().unwrap_or(i32::MAX);
+                    },
+                );
+                if least == i32::MAX {
+                    break;
+                }
+                last = least;
+                let mut column = (least as u32 & low) as usize + shift;
+                if column >= columns {
+                    column -= columns;
+                }
+                found(first + r, column, distances[column]);
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Buffers {
+    sums: int8::Sums,
+    distances: Vec<f32>,
+    keys: Vec<i32>,
+}
+
+impl Buffers {
+    fn new() -> Self {
+        Self { sums: [[0; PANEL]; GROUP], distances: Vec::new(), keys: Vec::new() }
+    }
+}
+
+/// An edge that a leaf proposes.
+#[derive(Debug, Clone, Copy)]
+struct Edge {
+    from: u32,
+    to: Link,
+}
+
+/// The best candidates of a range of rows.
+#[derive(Debug)]
+struct Shard {
+    first: usize,
+    /// [`CANDIDATES`] for each row.
+    links: Vec<Link>,
+    counts: Vec<u8>,
+}
+
+impl Shard {
+    fn new(first: usize, rows: usize) -> Self {
+        let none = Link { distance: 0.0, row: 0 };
+        Self { first, links: vec![none; rows * CANDIDATES], counts: vec![0; rows] }
+    }
+
+    fn push(&mut self, edge: Edge) {
+        let i = edge.from as usize - self.first;
+        if self.counts[i] as usize == CANDIDATES {
+            self.compact(i);
+        }
+        self.links[i * CANDIDATES + self.counts[i] as usize] = edge.to;
+        self.counts[i] += 1;
+    }
+
+    /// Sorts the candidates of a row, each once, and keeps the nearest.
+    fn compact(&mut self, i: usize) {
+        let row = (self.first + i) as u32;
+        let links = &mut self.links[i * CANDIDATES..][..self.counts[i] as usize];
+        links.sort_unstable_by_key(|link| link.order(row));
+        let mut count = 0;
+        for j in 0..links.len() {
+            // The same two rows have the same distance in each leaf.
+            if j == 0 || links[j].row != links[count - 1].row {
+                links[count] = links[j];
+                count += 1;
+            }
+        }
+        self.counts[i] = count.min(KEPT) as u8;
+    }
+
+    fn row(&self, i: usize) -> &[Link] {
+        &self.links[i * CANDIDATES..][..self.counts[i] as usize]
+    }
+}
+
+/// Candidates from comparing all rows with all.
+fn one_leaf(lane: &Lane<'_>, threads: usize, stages: &mut Stages<'_>) -> Result<Vec<Shard>> {
+    let n = lane.rows;
+    let mut all = Gathered::default();
+    all.gather(lane, 0..n as u32);
+    let panels = all.panels(lane);
+    let tasks = n.div_ceil(CHUNK / 8);
+    let operations = (n * n * lane.padded) as u64;
+    stages.run(threads, tasks, operations, |task, worker| {
+        let first = task * (CHUNK / 8);
+        let rows = (CHUNK / 8).min(n - first);
+        let mut shard = Shard::new(first, rows);
+        let mut buffers = Buffers::new();
+        for start in (first..first + rows).step_by(GROUP) {
+            let found = |row: usize, column: usize, distance: f32| {
+                let to = Link { distance, row: column as u32 };
+                shard.push(Edge { from: row as u32, to });
+            };
+            all.nearest(lane, &panels, &all, start, NEAREST_OF_ALL, Some, &mut buffers, found);
+            if !worker.advance((GROUP * n * lane.padded) as u64) {
+                break;
+            }
+        }
+        (0..rows).for_each(|i| shard.compact(i));
+        shard
+    })
+}
+
+/// Candidates from leaves.
+fn carve(
+    lane: &Lane<'_>,
+    seed: u64,
+    threads: usize,
+    stages: &mut Stages<'_>,
+) -> Result<Vec<Shard>> {
+    let n = lane.rows;
+    let count = (n * FANOUT[0] / (LEAF * 3 / 4) + 2).min(LEADERS);
+    let mut leaders = Gathered::default();
+    leaders.gather(lane, Random(seed ^ 1).sample(count, n).into_iter());
+    let panels = leaders.panels(lane);
+    let operations = (n * count * lane.padded) as u64;
+    let homes: Vec<Vec<u16>> = stages.run(threads, n.div_ceil(CHUNK), operations, |task, worker| {
+        let rows = (task * CHUNK) as u32..((task + 1) * CHUNK).min(n) as u32;
+        let mut block = Gathered::default();
+        block.gather(lane, rows.into_iter());
+        let mut homes = vec![0; block.rows * FANOUT[0]];
+        let mut buffers = Buffers::new();
+        for first in (0..block.rows).step_by(GROUP) {
+            let mut places = [0; GROUP];
+            let found = |row: usize, leader: usize, _: f32| {
+                homes[row * FANOUT[0] + places[row - first]] = leader as u16;
+                places[row - first] += 1;
+            };
+            let none = |_| None;
+            leaders.nearest(lane, &panels, &block, first, FANOUT[0], none, &mut buffers, found);
+            if !worker.advance((GROUP * count * lane.padded) as u64) {
+                break;
+            }
+        }
+        homes
+    })?;
+    let mut parts: Vec<Vec<u32>> = vec![Vec::new(); count];
+    for (row, homes) in homes.iter().flat_map(|homes| homes.chunks_exact(FANOUT[0])).enumerate() {
+        homes.iter().for_each(|&home| parts[home as usize].push(row as u32));
+    }
+    drop(homes);
+    let shards = n.div_ceil(CHUNK);
+    let shards: Vec<Mutex<Shard>> = (0..shards)
+        .map(|s| Mutex::new(Shard::new(s * CHUNK, CHUNK.min(n - s * CHUNK))))
+        .collect();
+    // Several parts a task: few long lists are merged faster than many short ones.
+    let batch = count.div_ceil(BATCHES).max(threads * 2).min(count);
+    for (b, parts) in parts.chunks(batch).enumerate() {
+        let rows: usize = parts.iter().map(Vec::len).sum();
+        let operations = (rows * 3 * 256 * lane.padded) as u64;
+        let edges = stages.run(threads, parts.len(), operations, |task, worker| {
+            let random = Random(seed ^ ((b * batch + task + 2) as u64) << 20);
+            let out = Vec::with_capacity(parts[task].len() * FANOUT[1] * NEAREST);
+            let mut carver = Carver { lane, random, worker, buffers: Buffers::new(), out };
+            carver.part(&parts[task], 1);
+            let mut out = carver.out;
+            // In the order of rows, so that merging goes through memory once.
+            out.sort_unstable_by_key(|edge: &Edge| (edge.from, edge.to.order(edge.from)));
+            out.dedup_by_key(|edge| (edge.from, edge.to.row));
+            out
+        })?;
+        stages.run(threads, shards.len(), (rows * 64) as u64, |task, _| {
+            let mut shard = shards[task].lock().unwrap_or_else(PoisonError::into_inner);
+            let (first, last) = (shard.first, shard.first + shard.counts.len());
+            for edges in &edges {
+                let start = edges.partition_point(|edge| (edge.from as usize) < first);
+                for &edge in edges[start..].iter().take_while(|e| (e.from as usize) < last) {
+                    shard.push(edge);
+                }
+            }
+        })?;
+    }
+    let shards: Vec<Shard> = shards
+        .into_iter()
+        .map(|shard| shard.into_inner().unwrap_or_else(PoisonError::into_inner))
+        .collect();
+    Ok(shards)
+}
+
+/// Carves one part of the rows into leaves.
+struct Carver<'a, 'b, 'c> {
+    lane: &'a Lane<'b>,
+    random: Random,
+    worker: &'a Worker<'c>,
+    buffers: Buffers,
+    out: Vec<Edge>,
+}
+
+impl Carver<'_, '_, '_> {
+    fn part(&mut self, rows: &[u32], level: usize) {
+        if rows.len() <= LEAF {
+            self.leaf(rows);
+            return;
+        }
+        let fanout = FANOUT[level.min(FANOUT.len() - 1)];
+        let count = 2 * rows.len() * fanout / LEAF + 2;
+        let chosen = self.random.sample(count, rows.len());
+        let mut leaders = Gathered::default();
+        leaders.gather(self.lane, chosen.iter().map(|&i| rows[i as usize]));
+        let panels = leaders.panels(self.lane);
+        let mut parts: Vec<Vec<u32>> = vec![Vec::new(); count];
+        let mut block = Gathered::default();
+        for rows in rows.chunks(CHUNK) {
+            block.gather(self.lane, rows.iter().copied());
+            for first in (0..rows.len()).step_by(GROUP) {
+                let found =
+                    |row: usize, leader: usize, _: f32| parts[leader].push(rows[row]);
+                leaders.nearest(
+                    self.lane,
+                    &panels,
+                    &block,
+                    first,
+                    fanout,
+                    |_| None,
+                    &mut self.buffers,
+                    found,
+                );
+            }
+            if !self.worker.advance((rows.len() * count * self.lane.padded) as u64) {
+                return;
+            }
+        }
+        for part in parts {
+            // Rows that no leader tells apart are cut as they come.
+            if part.len() == rows.len() {
+                part.chunks(LEAF).for_each(|rows| self.leaf(rows));
+            } else {
+                self.part(&part, level + 1);
+            }
+        }
+    }
+
+    fn leaf(&mut self, rows: &[u32]) {
+        if rows.len() < 2 {
+            return;
+        }
+        let mut block = Gathered::default();
+        block.gather(self.lane, rows.iter().copied());
+        let panels = block.panels(self.lane);
+        for first in (0..rows.len()).step_by(GROUP) {
+            let out = &mut self.out;
+            let found = |row: usize, column: usize, distance: f32| {
+                out.push(Edge { from: rows[row], to: Link { distance, row: rows[column] } });
+            };
+            block.nearest(
+                self.lane,
+                &panels,
+                &block,
+                first,
+                NEAREST,
+                Some,
+                &mut self.buffers,
+                found,
+            );
+        }
+        self.worker.advance((rows.len() * rows.len() * self.lane.padded) as u64);
+    }
+}
+
+/// The pruned links of a chunk's rows.
+struct Pruned {
+    links: Vec<Link>,
+    /// Where each row's links end.
+    ends: Vec<u32>,
+}
+
+impl Pruned {
+    fn row(&self, i: usize) -> &[Link] {
+        let start = if i == 0 { 0 } else { self.ends[i - 1] as usize };
+        &self.links[start..self.ends[i] as usize]
+    }
+}
+
+/// Prunes every row's candidates.
+fn forward(
+    lane: &Lane<'_>,
+    shards: &[Shard],
+    threads: usize,
+    stages: &mut Stages<'_>,
+) -> Result<Vec<Pruned>> {
+    let n = lane.rows;
+    let chunks = n.div_ceil(CHUNK);
+    let per = CHUNK / shards.first().map_or(CHUNK, |shard| shard.counts.len().min(CHUNK)).max(1);
+    stages.run(threads, chunks, (n * 300 * lane.padded) as u64, |chunk, worker| {
+        let mut scratch = Scratch::default();
+        let mut out = Vec::new();
+        let mut pruned = Pruned { links: Vec::new(), ends: Vec::new() };
+        let mut sorted: Vec<Link> = Vec::new();
+        for shard in &shards[(chunk * per).min(shards.len())..((chunk + 1) * per).min(shards.len())]
+        {
+            for i in 0..shard.counts.len() {
+                let row = (shard.first + i) as u32;
+                sorted.clear();
+                sorted.extend_from_slice(shard.row(i));
+                sorted.sort_unstable_by_key(|link| link.order(row));
+                sorted.dedup_by_key(|link| link.row);
+                prune(lane, &sorted, 0, &mut scratch, &mut out);
+                pruned.links.extend_from_slice(&out);
+                pruned.ends.push(pruned.links.len() as u32);
+                if !worker.advance((300 * lane.padded) as u64) {
+                    return pruned;
+                }
+            }
+        }
+        pruned
+    })
+}
+
+/// Adds reverse links, prunes again where there are too many, fills up, and writes the links.
+fn finish(
+    lane: &Lane<'_>,
+    graph: &Graph,
+    forward: &[Pruned],
+    threads: usize,
+    stages: &mut Stages<'_>,
+) -> Result<()> {
+    let n = lane.rows;
+    let chunks = n.div_ceil(CHUNK);
+    // Reverse edges by target: where each row's begin, then the edges themselves.
+    let mut starts = vec![0u32; n + 1];
+    for pruned in forward {
+        pruned.links.iter().for_each(|link| starts[link.row as usize + 1] += 1);
+    }
+    for i in 0..n {
+        starts[i + 1] += starts[i];
+    }
+    let mut places = starts.clone();
+    let none = Link { distance: 0.0, row: 0 };
+    let mut reverse = vec![none; starts[n] as usize];
+    for (c, pruned) in forward.iter().enumerate() {
+        for i in 0..pruned.ends.len() {
+            for link in pruned.row(i) {
+                let place = &mut places[link.row as usize];
+                let row = (c * CHUNK + i) as u32;
+                reverse[*place as usize] = Link { distance: link.distance, row };
+                *place += 1;
+            }
+        }
+    }
+    drop(places);
+    stages.run(threads, chunks, (n * 300 * lane.padded) as u64, |chunk, worker| {
+        let mut scratch = Scratch::default();
+        let (mut all, mut out): (Vec<Link>, Vec<Link>) = (Vec::new(), Vec::new());
+        for i in 0..forward[chunk].ends.len() {
+            let row = chunk * CHUNK + i;
+            all.clear();
+            all.extend_from_slice(forward[chunk].row(i));
+            all.extend_from_slice(&reverse[starts[row] as usize..starts[row + 1] as usize]);
+            all.sort_unstable_by_key(|link| link.order(row as u32));
+            all.dedup_by_key(|link| link.row);
+            if all.len() > DEGREE {
+                prune(lane, &all, DEGREE, &mut scratch, &mut out);
+                std::mem::swap(&mut all, &mut out);
+            }
+            let mut links = [0; DEGREE];
+            links.iter_mut().zip(&all).for_each(|(slot, link)| *slot = link.row);
+            graph.set_links(row as u32, &links[..all.len()]);
+            if !worker.advance((300 * lane.padded) as u64) {
+                return;
+            }
+        }
+    })?;
+    Ok(())
+}
+
+/// Walks to every row through the graph, and prunes what was found with the links there are.
+fn refine(
+    lane: &Lane<'_>,
+    graph: &Graph,
+    threads: usize,
+    stages: &mut Stages<'_>,
+) -> Result<Vec<Pruned>> {
+    let n = lane.rows;
+    stages.run(threads, n.div_ceil(CHUNK), (n * 2000 * lane.padded) as u64, |chunk, worker| {
+        let mut beam = Beam::default();
+        let mut scratch = Scratch::default();
+        let mut target = Target::default();
+        let (mut all, mut out) = (Vec::new(), Vec::new());
+        let mut pruned = Pruned { links: Vec::new(), ends: Vec::new() };
+        for row in (chunk * CHUNK) as u32..((chunk + 1) * CHUNK).min(n) as u32 {
+            lane.aim_at_row(row, &mut target);
+            beam.walk(lane, graph, &target, REFINE);
+            all.clear();
+            all.extend(beam.rows().filter(|&other| other != row));
+            all.extend(graph.links(row));
+            all.sort_unstable();
+            all.dedup();
+            let mut links = distances(lane, &target, &all);
+            links.sort_unstable_by_key(|link| link.order(row));
+            prune(lane, &links, 0, &mut scratch, &mut out);
+            pruned.links.extend_from_slice(&out);
+            pruned.ends.push(pruned.links.len() as u32);
+            if !worker.advance((2000 * lane.padded) as u64) {
+                return pruned;
+            }
+        }
+        pruned
+    })
+}
+
+/// Rows with their distances from the target.
+pub(super) fn distances(lane: &Lane<'_>, target: &Target, rows: &[u32]) -> Vec<Link> {
+    let mut links = Vec::with_capacity(rows.len());
+    for rows in rows.chunks(4) {
+        let four = std::array::from_fn(|i| rows[i.min(rows.len() - 1)]);
+        let values = lane.values(target, four);
+        let link = |(&row, d): (&u32, f32)| Link { distance: d.max(0.0), row };
+        links.extend(rows.iter().zip(values).map(link));
+    }
+    links
+}
+
+/// Whether the walk misses so much that the refining pass pays.
+fn refining_pays(lane: &Lane<'_>, graph: &Graph, seed: u64) -> bool {
+    let _ = (lane, graph, seed);
+    std::env::var_os("OMENDB_REFINE").is_some()
+}
+
+/// Gives every row that no walk from a head can come to a link, or makes it a head.
+fn reach(lane: &Lane<'_>, graph: &mut Graph) {
+    let n = lane.rows;
+    let mut reached = vec![false; n];
+    let mut queue: Vec<u32> = Vec::new();
+    let spread = |graph: &Graph, queue: &mut Vec<u32>, reached: &mut Vec<bool>| {
+        while let Some(row) = queue.pop() {
+            for link in graph.links(row) {
+                if !std::mem::replace(&mut reached[link as usize], true) {
+                    queue.push(link);
+                }
+            }
+        }
+    };
+    for &head in graph.heads() {
+        reached[head as usize] = true;
+        queue.push(head);
+    }
+    spread(graph, &mut queue, &mut reached);
+    let mut heads = None;
+    for row in 0..n as u32 {
+        if reached[row as usize] {
+            continue;
+        }
+        // A reached row that it links to and that has room links back.
+        let links: Vec<u32> = graph.links(row).collect();
+        let host = links.iter().copied().find(|&link| {
+            reached[link as usize] && graph.links(link).count() < DEGREE
+        });
+        if let Some(host) = host {
+            let mut links: Vec<u32> = graph.links(host).collect();
+            links.push(row);
+            graph.set_links(host, &links);
+        } else {
+            heads.get_or_insert_with(|| (*graph.heads).clone()).push(row);
+        }
+        reached[row as usize] = true;
+        queue.push(row);
+        spread(graph, &mut queue, &mut reached);
+    }
+    if let Some(heads) = heads {
+        graph.heads = Arc::new(heads);
+    }
+}

@@ -1,0 +1,263 @@
+//! The graph: from every row to some rows near it, so that a search need not look at all.
+//!
+//! One flat directed graph without layers, up to [`DEGREE`] links a row, and some hundred *heads*
+//! from which a walk may start. It is a hint and nothing more: a walk scores rows by their 8-bit
+//! codes, and the best of them are judged on the caller's numbers, as in an exact search.
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `mod.rs` | links and heads; [`Lane`], which scores rows by their codes |
+//! | `search.rs` | the walk: a beam of the best rows seen, the nearest expanded first |
+//! | `build.rs` | links for all rows at once, by matrix products inside small leaves |
+//! | `edit.rs` | links for rows that come, repairs around rows that go |
+//!
+//! Links lie apart from the rows' records, one cache line and a half of codes being read for each
+//! link that is followed, but links only where a row is expanded. They are atomic numbers, written
+//! by one edit at a time while searches read: a search skips a row that its own state does not
+//! hold, so half-written links cost it a detour, never an answer that is not there.
+
+mod build;
+mod search;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::codes::{Codes, Encoder, QueryFloats};
+use crate::exact::{CHUNK, Corpus};
+use crate::kernels::int8::{self, META, STEP};
+use crate::kernels::{Isa, prefetch};
+
+pub(crate) use build::build;
+pub(crate) use search::search;
+
+/// Links of a row, at most.
+pub(crate) const DEGREE: usize = 32;
+/// The width of the beam until it is tuned.
+pub(crate) const DEFAULT_EFFORT: usize = 64;
+/// Rows that a walk may start from: enough that one is near, few enough to score all.
+const HEADS: usize = 512;
+/// What an unused link holds.
+const NONE: u32 = u32::MAX;
+/// Rows that can be linked: the highest bit of a row's number tells what was expanded.
+pub(crate) const MOST_ROWS: usize = 1 << 31;
+
+/// The links of [`CHUNK`] rows, [`DEGREE`] each; unused ones are last.
+type LinkChunk = Arc<[AtomicU32]>;
+
+/// Links and heads.
+#[derive(Debug, Clone)]
+pub(crate) struct Graph {
+    links: Vec<LinkChunk>,
+    heads: Arc<Vec<u32>>,
+    pub(crate) seed: u64,
+    /// The width of a search's beam where the caller names none.
+    pub(crate) effort: usize,
+    /// For inner products, the largest squared norm at the build: rows are linked by the distance
+    /// of `(z, √(lift − ‖z‖²))`, all of one length, whose order from a query is the product's
+    /// (Bachrach et al., "Speeding up the Xbox recommender system", 2014, section 3).
+    pub(crate) lift: f32,
+}
+
+impl Graph {
+    fn row(&self, row: u32) -> &[AtomicU32] {
+        let at = row as usize % CHUNK * DEGREE;
+        &self.links[row as usize / CHUNK][at..at + DEGREE]
+    }
+
+    /// The links of a row.
+    pub(crate) fn links(&self, row: u32) -> impl Iterator<Item = u32> + '_ {
+        self.row(row).iter().map(|link| link.load(Ordering::Relaxed)).take_while(|&l| l != NONE)
+    }
+
+    fn set_links(&self, row: u32, links: &[u32]) {
+        for (i, slot) in self.row(row).iter().enumerate() {
+            slot.store(links.get(i).copied().unwrap_or(NONE), Ordering::Relaxed);
+        }
+    }
+
+    #[inline]
+    fn prefetch(&self, row: u32) {
+        let links = self.row(row).as_ptr().cast::<u8>();
+        prefetch(links);
+        prefetch(links.wrapping_add(64));
+    }
+
+    pub(crate) fn heads(&self) -> &[u32] {
+        &self.heads
+    }
+
+    pub(crate) fn nbytes(&self) -> usize {
+        self.links.len() * CHUNK * DEGREE * size_of::<u32>() + self.heads.len() * 4
+    }
+
+    /// Rows in room for links, a multiple of [`CHUNK`].
+    fn room(&self) -> usize {
+        self.links.len() * CHUNK
+    }
+
+    /// Room for `rows` rows, the new ones without links.
+    fn grow(&mut self, rows: usize) {
+        while self.room() < rows {
+            self.links.push(empty_chunk());
+        }
+    }
+}
+
+fn empty_chunk() -> LinkChunk {
+    (0..CHUNK * DEGREE).map(|_| AtomicU32::new(NONE)).collect()
+}
+
+/// The records of all rows, and what scores them.
+#[derive(Debug)]
+pub(crate) struct Lane<'a> {
+    isa: Isa,
+    /// The records of each chunk.
+    records: Vec<&'a [u8]>,
+    steps: usize,
+    stride: usize,
+    /// Bytes of a query: codes in whole lines.
+    padded: usize,
+    zero: i32,
+    rows: usize,
+    pub(crate) lift: f32,
+}
+
+/// What rows are scored against: a query, or another row. Smaller values are nearer:
+///
+/// `base − gain · factor · Σ code · query code − beta · bias (+ (height − its height)²)`
+#[derive(Debug, Default)]
+pub(crate) struct Target {
+    bytes: Vec<u8>,
+    base: f32,
+    gain: f32,
+    beta: f32,
+    /// For rows that are linked by product: `√(lift − ‖z‖²)`.
+    height: Option<f32>,
+}
+
+impl<'a> Lane<'a> {
+    /// `None` where some row has no codes.
+    pub(crate) fn new(corpus: Corpus<'a>, lift: f32) -> Option<Self> {
+        let encoder = corpus.encoder?;
+        let records =
+            corpus.chunks.iter().map(|chunk| chunk.codes.as_deref().map(Codes::records));
+        let steps = encoder.steps();
+        Some(Self {
+            isa: corpus.isa,
+            records: records.collect::<Option<_>>()?,
+            steps,
+            stride: int8::record_bytes(steps),
+            padded: (steps * STEP).next_multiple_of(64),
+            zero: int8::zero(corpus.isa),
+            rows: corpus.rows(),
+            lift,
+        })
+    }
+
+    #[inline(always)]
+    fn record(&self, row: u32) -> &'a [u8] {
+        &self.records[row as usize / CHUNK][row as usize % CHUNK * self.stride..]
+    }
+
+    /// Factor, bias and sum of a record.
+    #[inline(always)]
+    fn meta(&self, record: &[u8]) -> (f32, f32, i32) {
+        let meta: [u8; META] =
+            record[self.steps * STEP..].first_chunk().copied().unwrap_or([0; META]);
+        let word = |i: usize| [meta[i], meta[i + 1], meta[i + 2], meta[i + 3]];
+        (f32::from_le_bytes(word(0)), f32::from_le_bytes(word(4)), i32::from_le_bytes(word(8)))
+    }
+
+    #[inline(always)]
+    fn prefetch(&self, row: u32) {
+        let record = self.record(row).as_ptr();
+        for line in (0..self.stride).step_by(64) {
+            prefetch(record.wrapping_add(line));
+        }
+        prefetch(record.wrapping_add(self.stride - 1));
+    }
+
+    fn height(&self, bias: f32) -> f32 {
+        (self.lift + 2.0 * bias).max(0.0).sqrt()
+    }
+
+    /// Makes row `row` the target.
+    fn aim_at_row(&self, row: u32, target: &mut Target) {
+        let record = self.record(row);
+        let (factor, bias, _) = self.meta(record);
+        target.bytes.clear();
+        let zero = self.zero as u8;
+        target.bytes.extend(record[..self.steps * STEP].iter().map(|&c| c.wrapping_add(zero)));
+        target.bytes.resize(self.padded, 0);
+        target.base = -2.0 * bias;
+        target.gain = 2.0 * factor;
+        target.beta = 2.0;
+        target.height = (self.lift > 0.0).then(|| self.height(bias));
+    }
+
+    /// Makes a query the target.
+    pub(crate) fn aim_at_query(
+        &self,
+        encoder: &Encoder,
+        query: &QueryFloats,
+        target: &mut Target,
+    ) {
+        let code = &encoder.query_codes(&[query], int8::LIMIT)[0];
+        target.bytes = int8::query_bytes(self.isa, &code.codes);
+        target.base = 0.0;
+        target.gain = code.scale;
+        target.beta = if encoder.is_euclidean() { 1.0 } else { 0.0 };
+        target.height = None;
+    }
+
+    /// The values of four rows.
+    #[inline(always)]
+    fn values(&self, target: &Target, rows: [u32; 4]) -> [f32; 4] {
+        let records = rows.map(|row| self.record(row));
+        let dots = int8::dots(self.isa, &target.bytes, records);
+        let mut values = [0.0; 4];
+        for i in 0..4 {
+            let (factor, bias, sum) = self.meta(records[i]);
+            let dot = (dots[i] - self.zero * sum) as f32;
+            values[i] = target.base - target.gain * factor * dot - target.beta * bias;
+            if let Some(height) = target.height {
+                let apart = height - self.height(bias);
+                values[i] += apart * apart;
+            }
+        }
+        values
+    }
+}
+
+/// A number whose order is that of the value.
+#[inline(always)]
+fn key(value: f32) -> u32 {
+    let bits = value.to_bits();
+    if bits >> 31 == 1 { !bits } else { bits | 1 << 31 }
+}
+
+/// `SplitMix64` (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014).
+#[derive(Debug, Clone)]
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// `count` different numbers below `n`, ascending (Floyd's algorithm).
+    fn sample(&mut self, count: usize, n: usize) -> Vec<u32> {
+        let mut chosen = std::collections::BTreeSet::new();
+        for j in n - count.min(n)..n {
+            let t = (self.next() % (j as u64 + 1)) as u32;
+            if !chosen.insert(t) {
+                chosen.insert(j as u32);
+            }
+        }
+        chosen.into_iter().collect()
+    }
+}
