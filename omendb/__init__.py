@@ -1,5 +1,5 @@
-"""Exact nearest neighbours at matrix-product speed."""
+"""Nearest neighbours, exact at matrix-product speed or by a graph with measured recall."""
 
-from omendb._core import Hits, Index, RadiusHits, __version__
+from omendb._core import Hits, Index, RadiusHits, RecallReport, __version__
 
-__all__ = ["Hits", "Index", "RadiusHits", "__version__"]
+__all__ = ["Hits", "Index", "RadiusHits", "RecallReport", "__version__"]

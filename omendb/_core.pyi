@@ -6,7 +6,7 @@ from typing import Any, Literal, TypeAlias, final, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Hits", "Index", "RadiusHits", "__version__", "kernels"]
+__all__ = ["Hits", "Index", "RadiusHits", "RecallReport", "__version__", "kernels"]
 __version__: str
 
 _Floats: TypeAlias = NDArray[np.float32] | NDArray[np.float64]
@@ -39,6 +39,25 @@ class RadiusHits:
     def _repr_html_(self) -> str: ...
 
 @final
+class RecallReport:
+    @property
+    def target(self) -> float: ...
+    @property
+    def recall(self) -> float: ...
+    @property
+    def lower_bound(self) -> float: ...
+    @property
+    def effort(self) -> int: ...
+    @property
+    def k(self) -> int: ...
+    @property
+    def queries(self) -> str: ...
+    @property
+    def table(self) -> list[tuple[int, float, float]]: ...
+    def plot(self, ax: Any = None) -> Any: ...
+    def _repr_html_(self) -> str: ...
+
+@final
 class Index:
     @overload
     def __new__(
@@ -49,6 +68,8 @@ class Index:
         metric: str = "euclidean",
         ids: ArrayLike | None = None,
         copy: bool = False,
+        method: Literal["exact", "graph"] = "exact",
+        seed: int = 0,
         threads: int | None = None,
         progress: _Progress = False,
     ) -> Index: ...
@@ -61,6 +82,8 @@ class Index:
         metric: str = "euclidean",
         ids: None = None,
         copy: bool = False,
+        method: Literal["exact", "graph"] = "exact",
+        seed: int = 0,
         threads: int | None = None,
         progress: _Progress = False,
     ) -> Index: ...
@@ -69,7 +92,8 @@ class Index:
         queries: ArrayLike,
         k: int = 10,
         *,
-        method: Literal["auto", "exact"] = "auto",
+        method: Literal["auto", "exact", "graph"] = "auto",
+        effort: int | None = None,
         filter: ArrayLike | None = None,
         threads: int | None = None,
         progress: _Progress = False,
@@ -83,6 +107,18 @@ class Index:
         threads: int | None = None,
         progress: _Progress = False,
     ) -> RadiusHits: ...
+    def build_graph(
+        self, *, seed: int = 0, threads: int | None = None, progress: _Progress = False
+    ) -> None: ...
+    def tune(
+        self,
+        recall: float = 0.95,
+        k: int = 10,
+        *,
+        queries: ArrayLike | None = None,
+        threads: int | None = None,
+    ) -> RecallReport: ...
+    def check(self) -> dict[str, int] | None: ...
     def add(
         self,
         vectors: ArrayLike,
@@ -104,6 +140,10 @@ class Index:
     def dim(self) -> int: ...
     @property
     def metric(self) -> str: ...
+    @property
+    def effort(self) -> int: ...
+    @property
+    def has_graph(self) -> bool: ...
     @property
     def nbytes(self) -> int: ...
     @property

@@ -376,6 +376,21 @@ impl Encoder {
         self.width + if self.axes.is_some() { STEP } else { 0 }
     }
 
+    /// The largest squared norm of some rows where products are their metric, otherwise 0: what a
+    /// graph lifts rows to.
+    pub(crate) fn lift<'a>(&self, codes: impl Iterator<Item = &'a Codes>) -> f32 {
+        if self.metric != Metric::InnerProduct {
+            return 0.0;
+        }
+        let biases = codes.flat_map(|codes| {
+            (0..codes.len).map(|row| {
+                let group = codes.group(row / GROUP);
+                group.bias(row % GROUP, codes.steps)
+            })
+        });
+        -2.0 * biases.fold(0.0, f32::min)
+    }
+
     /// Whether scores have a bias: half the squared norm of the row.
     pub(crate) fn is_euclidean(&self) -> bool {
         self.metric.is_euclidean()

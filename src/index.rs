@@ -8,22 +8,71 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Instant;
 
 use crate::codes::{Codes, Encoder, Scratch};
 use crate::error::{Error, Result};
 use crate::exact::{self, CHUNK, Chunk, Corpus, Goal};
-use crate::graph::{self, Graph, Lane};
+use crate::graph::{self, Check, Edit, Graph, Lane};
 use crate::kernels::Isa;
 use crate::metric::Metric;
 use crate::rows::{DType, Rows};
 use crate::selection::Selection;
-use crate::threads::{Monitor, Silent, default_threads, run};
+use crate::threads::{Hushed, Monitor, Silent, Stages, default_threads, run};
 use crate::top_k::Neighbor;
 
 /// Chunks that one thread encodes before it takes more.
 const ENCODE_CHUNKS: usize = 8;
 /// The mean and the axes are learned again when the rows have grown by this factor.
 const RELEARN: usize = 4;
+
+/// Where more than one row for so many comes at once, the graph is built again.
+const REBUILD_SHARE: usize = 3;
+/// Queries that one thread walks for before it takes more.
+const WALKS: usize = 32;
+/// Below this share of the rows a walk would have to come to nearly all of them.
+const SMALLEST_SHARE: f64 = 0.01;
+
+/// The widest beam that tuning tries.
+const WIDEST: usize = 2048;
+/// Queries that tuning makes where none are given.
+const TUNING_QUERIES: usize = 1000;
+
+/// Recall and speed of one width of the beam.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RecallRow {
+    /// The width.
+    pub effort: usize,
+    /// The mean share of true answers found.
+    pub recall: f64,
+    /// Of one call with all queries.
+    pub queries_per_second: f64,
+}
+
+/// What [`Index::tune`] measured.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct RecallReport {
+    /// The recall that was asked for.
+    pub target: f64,
+    /// The mean recall of the queries that did not choose the effort.
+    pub recall: f64,
+    /// A bound that the true mean is above, 95 times in 100.
+    pub lower_bound: f64,
+    /// The width that was chosen.
+    pub effort: usize,
+    /// Neighbours of each query.
+    pub k: usize,
+    /// The number of queries.
+    pub queries: usize,
+    /// Whether the caller gave them.
+    pub given: bool,
+    /// Recall and speed of each width that was tried, of all queries.
+    pub table: Vec<RecallRow>,
+}
+
+/// Answers, and which of them are exact.
+type Walked = (Vec<Vec<Neighbor>>, Vec<bool>);
 
 /// Nearest neighbours of vectors of one width, under one metric.
 #[derive(Debug)]
@@ -54,7 +103,12 @@ struct State {
     /// The rows that are not removed; all if none.
     live: Option<Arc<Selection>>,
     encoder: Option<Arc<Encoder>>,
+    /// None where none is wanted, or codes do not serve.
     graph: Option<Arc<Graph>>,
+    /// The seed of the graph, where one is wanted.
+    seed: Option<u64>,
+    /// The width of a walk's beam where the caller names none.
+    effort: usize,
     /// Rows when the encoder learned.
     learned: usize,
     /// One more than the largest id so far, which may be the largest there is.
@@ -221,6 +275,8 @@ impl Index {
             live: None,
             encoder: None,
             graph: None,
+            seed: None,
+            effort: graph::DEFAULT_EFFORT,
             learned: 0,
             next_id: 0,
         };
@@ -245,9 +301,37 @@ impl Index {
         threads: Option<usize>,
         monitor: &mut dyn Monitor,
     ) -> Result<Self> {
+        Self::of(rows, metric, ids, None, threads, monitor)
+    }
+
+    /// As [`Index::new`], with the graph that [`Index::build_graph`] builds.
+    ///
+    /// # Errors
+    ///
+    /// As [`Index::new`] and [`Index::build_graph`].
+    pub fn with_graph(
+        rows: &Rows,
+        metric: Metric,
+        ids: Option<&[i64]>,
+        seed: u64,
+        threads: Option<usize>,
+        monitor: &mut dyn Monitor,
+    ) -> Result<Self> {
+        check_linkable(metric)?;
+        Self::of(rows, metric, ids, Some(seed), threads, monitor)
+    }
+
+    fn of(
+        rows: &Rows,
+        metric: Metric,
+        ids: Option<&[i64]>,
+        seed: Option<u64>,
+        threads: Option<usize>,
+        monitor: &mut dyn Monitor,
+    ) -> Result<Self> {
         let index = Self::empty(rows.dim(), metric)?;
         // An index made of no rows has their number type all the same.
-        let state = State { dtype: Some(rows.dtype()), ..(*index.state()).clone() };
+        let state = State { dtype: Some(rows.dtype()), seed, ..(*index.state()).clone() };
         index.publish(state, 0, &[]);
         index.add(rows, ids, threads, monitor)?;
         Ok(index)
@@ -305,7 +389,8 @@ impl Index {
         let state = self.state();
         let codes = state.chunks.iter().filter_map(|chunk| chunk.codes.as_ref());
         let encoder = state.encoder.as_ref().map_or(0, |encoder| encoder.nbytes());
-        codes.map(|codes| codes.nbytes()).sum::<usize>() + state.rows() * 8 + encoder
+        let graph = state.graph.as_ref().map_or(0, |graph| graph.nbytes());
+        codes.map(|codes| codes.nbytes()).sum::<usize>() + state.rows() * 8 + encoder + graph
     }
 
     /// Dimensions that are coded: fewer than `dim` where a part of the principal axes is enough.
@@ -385,15 +470,12 @@ impl Index {
             let selection = published.state.selection(options.filter, published.places.as_ref())?;
             (Arc::clone(&published.state), selection)
         };
-        let corpus = Corpus {
-            metric: self.metric,
-            dim: self.dim,
-            chunks: &state.chunks,
-            encoder: state.encoder.as_deref(),
-            allowed: selection.as_deref(),
-            isa: self.isa,
+        let corpus = self.corpus(&state, selection.as_deref());
+        let walked = match goal {
+            Goal::Nearest(k) => self.walk(&state, corpus, queries, k, options, threads, monitor)?,
+            Goal::Within(_) => None,
         };
-        let (lists, exact) = match self.walk(&state, corpus, queries, goal, options, threads, monitor)? {
+        let (lists, exact) = match walked {
             Some(found) => found,
             None => {
                 let lists = exact::search(corpus, queries, goal, threads, monitor)?;
@@ -423,44 +505,84 @@ impl Index {
     }
 
     /// The answers of the graph, and which of them are exact; none where the exact search is due.
-    #[allow(clippy::too_many_arguments, clippy::type_complexity)]
+    #[allow(clippy::too_many_arguments)]
     fn walk(
         &self,
         state: &State,
         corpus: Corpus<'_>,
         queries: &Rows,
-        goal: Goal,
+        k: usize,
         options: Options<'_>,
         threads: usize,
         monitor: &mut dyn Monitor,
-    ) -> Result<Option<(Vec<Vec<Neighbor>>, Vec<bool>)>> {
-        let (Some(graph), Some(encoder), Goal::Nearest(k)) = (&state.graph, corpus.encoder, goal)
-        else {
+    ) -> Result<Option<Walked>> {
+        if options.effort == Some(0) {
+            return Err(Error::invalid("expected effort of at least 1, got 0"));
+        }
+        if options.method == Method::Graph && state.seed.is_none() {
+            return Err(Error::invalid(
+                "the index has no graph: call build_graph() first, or search with method 'auto' \
+                 or 'exact'",
+            ));
+        }
+        let (Some(graph), Some(encoder)) = (&state.graph, corpus.encoder) else { return Ok(None) };
+        let k = k.min(corpus.candidates());
+        let n = queries.len();
+        if options.method == Method::Exact || n == 0 || k == 0 {
             return Ok(None);
-        };
-        if options.method != Method::Graph {
+        }
+        // So wide that the beam holds enough rows that may answer.
+        let share = corpus.candidates() as f64 / corpus.rows() as f64;
+        let spare = 2.0 * k as f64 * (1.0 / share - 1.0);
+        let effort = options.effort.unwrap_or(state.effort).max(k + k / 2);
+        let effort = (effort + spare as usize).min(corpus.rows());
+        let costs = graph::walk_costs(corpus, encoder, effort) < exact::costs(corpus, encoder, n);
+        if !costs && (options.method == Method::Auto || share < SMALLEST_SHARE) {
             return Ok(None);
         }
         let Some(lane) = Lane::new(corpus, graph.lift) else { return Ok(None) };
-        let effort = options.effort.unwrap_or(graph.effort);
         queries.check("queries")?;
-        let block = 64;
-        let n = queries.len();
-        let found = run(threads, n.div_ceil(block), 0, monitor, |task, worker| {
+        let work = (effort * 16 * self.dim) as u64;
+        let tasks = n.div_ceil(WALKS);
+        let found = run(threads, tasks, work * n as u64, monitor, |task, worker| {
             let mut query = vec![0.0; self.dim];
-            (task * block..n.min((task + 1) * block))
-                .map(|i| {
-                    queries.read(i, &mut query);
-                    worker.advance(1 << 16);
-                    graph::search(corpus, encoder, &lane, graph, &query, k, effort)
-                })
-                .collect::<Vec<_>>()
+            let mut lists = Vec::with_capacity(WALKS);
+            for i in task * WALKS..n.min((task + 1) * WALKS) {
+                queries.read(i, &mut query);
+                lists.push(graph::search(corpus, encoder, &lane, graph, &query, k, effort));
+                if !worker.advance(work) {
+                    break;
+                }
+            }
+            lists
         })?;
-        let lists: Option<Vec<_>> = found.into_iter().flatten().collect();
-        Ok(lists.map(|lists| (lists, vec![false; n])))
+        let mut exact = vec![false; n];
+        let mut lists = Vec::with_capacity(n);
+        for (i, list) in found.into_iter().flatten().enumerate() {
+            // A walk that came to too few rows is no answer.
+            let list = if let Some(list) = list {
+                list
+            } else {
+                exact[i] = true;
+                let (query, goal) = (queries.slice(i, 1), Goal::Nearest(k));
+                exact::search(corpus, &query, goal, threads, monitor)?.remove(0)
+            };
+            lists.push(list);
+        }
+        Ok(Some((lists, exact)))
     }
 
-    /// Builds the graph.
+    /// Links near rows, so that searches need not look at all of them.
+    ///
+    /// Edits keep the links up to date from now on. Where 8-bit codes do not tell near rows apart,
+    /// as a probe says, or some row has none (numbers so small or large that their squares leave the
+    /// range of floats), nothing is linked and every search is exact.
+    /// The same rows, seed and metric give the same graph at any number of threads.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidParameter` if the metric is not one of products and euclidean distances;
+    /// `Interrupted` if the monitor said so, the index being as it was.
     pub fn build_graph(
         &self,
         seed: u64,
@@ -468,23 +590,228 @@ impl Index {
         monitor: &mut dyn Monitor,
     ) -> Result<()> {
         let threads = check_threads(threads)?;
+        check_linkable(self.metric)?;
         let _edit = self.edit();
         let state = self.state();
-        let corpus = Corpus {
+        let mut next = State { seed: Some(seed), ..(*state).clone() };
+        next.graph = self.new_graph(&next, threads, monitor)?;
+        self.publish(next, state.rows(), &[]);
+        Ok(())
+    }
+
+    fn corpus<'a>(&self, state: &'a State, allowed: Option<&'a Selection>) -> Corpus<'a> {
+        Corpus {
             metric: self.metric,
             dim: self.dim,
             chunks: &state.chunks,
             encoder: state.encoder.as_deref(),
-            allowed: None,
+            allowed,
             isa: self.isa,
+        }
+    }
+
+    /// A new graph of all rows, if one is wanted and can be made. Removed rows are left out.
+    fn new_graph(
+        &self,
+        state: &State,
+        threads: usize,
+        monitor: &mut dyn Monitor,
+    ) -> Result<Option<Arc<Graph>>> {
+        let Some(seed) = state.seed else { return Ok(None) };
+        let corpus = self.corpus(state, None);
+        let lift = corpus.encoder.map_or(0.0, |encoder| {
+            encoder.lift(corpus.chunks.iter().filter_map(|chunk| chunk.codes.as_deref()))
+        });
+        let Some(lane) = Lane::new(corpus, lift).filter(|_| state.rows() > 0) else {
+            return Ok(None);
         };
-        let Some(lane) = Lane::new(corpus, 0.0) else {
-            return Ok(());
+        let mut stages = Stages::new(monitor, graph::work(&lane));
+        if !graph::codes_agree(corpus, &lane, seed, threads, &mut stages)? {
+            return Ok(None);
+        }
+        let mut graph = graph::build(&lane, seed, threads, &mut stages)?;
+        if let Some(live) = &state.live {
+            let gone = (0..state.rows()).filter(|&row| !live.contains(row));
+            let gone: Vec<u32> = gone.map(|row| row as u32).collect();
+            let mut edit = Edit::new(&graph, &lane, Some(live));
+            edit.remove(&gone, threads)?;
+            graph = edit.finish();
+        }
+        stages.finish()?;
+        Ok(Some(Arc::new(graph)))
+    }
+
+    /// The graph of `next`, in which the rows `gone` are no more and the rows `new` have come.
+    fn edited_graph(
+        &self,
+        state: &State,
+        next: &State,
+        gone: &[u32],
+        new: &[u32],
+        threads: usize,
+        monitor: &mut dyn Monitor,
+    ) -> Result<Option<Arc<Graph>>> {
+        let same_codes = match (&state.encoder, &next.encoder) {
+            (Some(old), Some(new)) => Arc::ptr_eq(old, new),
+            _ => false,
         };
-        let graph = graph::build(&lane, seed, threads, monitor)?;
-        let next = State { graph: Some(Arc::new(graph)), ..(*state).clone() };
+        let Some(graph) = &state.graph else { return self.new_graph(next, threads, monitor) };
+        // Where many rows come it takes less to begin again.
+        if !same_codes || new.len() > state.len() / REBUILD_SHARE {
+            return self.new_graph(next, threads, monitor);
+        }
+        let Some(lane) = Lane::new(self.corpus(next, None), graph.lift) else { return Ok(None) };
+        let work = new.len() as u64 * Edit::work(&lane);
+        let mut stages = Stages::new(monitor, work);
+        let mut edit = Edit::new(graph, &lane, next.live.as_deref());
+        if !gone.is_empty() {
+            edit.remove(gone, threads)?;
+        }
+        edit.insert(new, threads, &mut stages)?;
+        stages.finish()?;
+        Ok(Some(Arc::new(edit.finish())))
+    }
+
+    /// Finds the width of the beam that answers with this recall, and makes it the index's own.
+    ///
+    /// Answers of the graph are compared with exact ones, for `queries` or, if none are given, for
+    /// points half way between some rows and rows near them, which the graph has not seen. Half of
+    /// the queries choose the width; the recall of the others is reported. Where no width reaches
+    /// the recall, the widest that was tried is taken.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidParameter` if there is no graph or row, the recall is not between 0 and 1, or there
+    /// are fewer than two queries; `DimensionMismatch`, `BadNumber`, `Interrupted`.
+    pub fn tune(
+        &self,
+        recall: f64,
+        k: usize,
+        queries: Option<&Rows>,
+        threads: Option<usize>,
+        monitor: &mut dyn Monitor,
+    ) -> Result<RecallReport> {
+        if !(recall > 0.0 && recall <= 1.0) {
+            return Err(Error::invalid(format!(
+                "expected recall above 0 and up to 1, got {recall}"
+            )));
+        }
+        let state = self.state();
+        let Some(graph) = state.graph.as_ref().filter(|_| state.len() > 1) else {
+            return Err(Error::invalid(
+                "the index has no graph of two rows or more to tune: call build_graph() first",
+            ));
+        };
+        let made;
+        let given = queries.is_some();
+        let queries = if let Some(queries) = queries {
+            queries
+        } else {
+            made = self.between_rows(&state, graph)?;
+            &made
+        };
+        if queries.len() < 2 {
+            let got = queries.len();
+            return Err(Error::invalid(format!(
+                "expected at least 2 queries to tune by, got {got}"
+            )));
+        }
+        let truth = Options { method: Method::Exact, threads, ..Options::default() };
+        let truth = self.search(queries, k, truth, monitor)?;
+        let n = queries.len();
+        let (mut table, mut chosen) = (Vec::new(), None);
+        let mut effort = k + k / 2;
+        loop {
+            let options = Options {
+                method: Method::Graph,
+                effort: Some(effort),
+                threads,
+                ..Options::default()
+            };
+            let start = Instant::now();
+            let hits = self.search(queries, k, options, monitor)?;
+            let seconds = start.elapsed().as_secs_f64();
+            let recalls: Vec<f64> = (0..n).map(|i| share_found(&hits, &truth, i)).collect();
+            // Every second query chooses, so that sorted queries are cut fairly.
+            let mean = |from: usize| {
+                let part = recalls.iter().skip(from).step_by(2);
+                part.clone().sum::<f64>() / part.count() as f64
+            };
+            let row = RecallRow {
+                effort,
+                recall: recalls.iter().sum::<f64>() / n as f64,
+                queries_per_second: n as f64 / seconds,
+            };
+            table.push(row);
+            let last = effort >= WIDEST.min(state.rows()).max(k + k / 2);
+            if chosen.is_none() && (mean(0) >= recall || last) {
+                let m = (n / 2) as f64;
+                let found = mean(1);
+                let spread = recalls.iter().skip(1).step_by(2).map(|r| (r - found).powi(2));
+                let variance = spread.sum::<f64>() / (m - 1.0).max(1.0);
+                // One-sided, 95 in 100; the queries are the sample, not their answers.
+                let lower = found - 1.645 * (variance / m).sqrt();
+                chosen = Some((effort, found, lower.max(0.0)));
+            }
+            if last || chosen.is_some_and(|(chosen, ..)| effort >= 2 * chosen) {
+                break;
+            }
+            effort = (effort * 5 / 4 + 1).min(WIDEST);
+        }
+        let (effort, found, lower_bound) = chosen.unwrap_or((effort, 0.0, 0.0));
+        let _edit = self.edit();
+        let state = self.state();
+        let next = State { effort, ..(*state).clone() };
         self.publish(next, state.rows(), &[]);
-        Ok(())
+        Ok(RecallReport {
+            target: recall,
+            recall: found,
+            lower_bound,
+            effort,
+            k,
+            queries: n,
+            given,
+            table,
+        })
+    }
+
+    /// Points half way between some rows and one that each is linked to.
+    fn between_rows(&self, state: &State, graph: &Graph) -> Result<Rows> {
+        let live = state.live_rows();
+        let count = live.len().min(TUNING_QUERIES);
+        let (mut x, mut y) = (vec![0.0; self.dim], vec![0.0; self.dim]);
+        let mut values = Vec::with_capacity(count * self.dim);
+        for i in 0..count {
+            let row = live[i * live.len() / count];
+            let links: Vec<u32> = graph.links(row as u32).collect();
+            let other = links.get(i % links.len().max(1)).map_or(row, |&link| link as usize);
+            state.chunks[row / CHUNK].rows.read(row % CHUNK, &mut x);
+            state.chunks[other / CHUNK].rows.read(other % CHUNK, &mut y);
+            values.extend(x.iter().zip(&y).map(|(x, y)| 0.5 * (x + y)));
+        }
+        Rows::from_vec(values, self.dim)
+    }
+
+    /// Whether near rows are linked.
+    pub fn has_graph(&self) -> bool {
+        self.state().seed.is_some()
+    }
+
+    /// The seed of the graph, where one was asked for.
+    pub fn seed(&self) -> Option<u64> {
+        self.state().seed
+    }
+
+    /// The width of a walk's beam where a search names none.
+    pub fn effort(&self) -> usize {
+        self.state().effort
+    }
+
+    /// Walks through the graph and counts what should not be; none where there is no graph.
+    pub fn check(&self) -> Option<Check> {
+        let state = self.state();
+        let graph = state.graph.as_ref()?;
+        Some(graph.check(state.rows(), |row| state.is_live(row as usize)))
     }
 
     /// Adds rows after those there are, with these ids or the next free ones; gives the ids.
@@ -554,12 +881,20 @@ impl Index {
         let before = if relearn || partial == 0 { None } else { state.chunks.last() };
         let before = before.and_then(|chunk| chunk.codes.as_deref());
         let encoder = next.encoder.clone();
-        let chunks = self.encode(encoder.as_deref(), &blocks, before, threads, monitor)?;
+        // Linking takes most of the time where it is due: progress is that of linking then.
+        let chunks = if next.seed.is_some() {
+            let monitor = &mut Hushed(monitor);
+            self.encode(encoder.as_deref(), &blocks, before, threads, monitor)?
+        } else {
+            self.encode(encoder.as_deref(), &blocks, before, threads, monitor)?
+        };
         check_uncoded(&chunks, rows)?;
         next.chunks.extend(chunks);
         if let Some(live) = &mut next.live {
             Arc::make_mut(live).extend(rows.len(), first);
         }
+        let new: Vec<u32> = (first as u32..total as u32).collect();
+        next.graph = self.edited_graph(&state, &next, &[], &new, threads, monitor)?;
         self.publish(next, first, &ids);
         Ok(ids)
     }
@@ -673,11 +1008,14 @@ impl Index {
         let mut next = (*state).clone();
         let live = next.live.get_or_insert_with(|| Arc::new(Selection::all(state.rows())));
         let live = Arc::make_mut(live);
-        rows.into_iter().for_each(|row| live.remove(row));
+        rows.iter().for_each(|&row| live.remove(row));
         let left = live.len();
         if left < state.rows() / 2 || left == 0 {
             return self.compact(&next);
         }
+        let gone: Vec<u32> = rows.into_iter().map(|row| row as u32).collect();
+        let threads = default_threads();
+        next.graph = self.edited_graph(&state, &next, &gone, &[], threads, &mut Silent)?;
         self.publish(next, state.rows(), &[]);
         Ok(())
     }
@@ -704,6 +1042,7 @@ impl Index {
         let threads = default_threads();
         let encoder = next.encoder.clone();
         next.chunks = self.encode(encoder.as_deref(), &blocks, None, threads, &mut Silent)?;
+        next.graph = self.new_graph(&next, threads, &mut Silent)?;
         let places = (!next.ascending).then(|| {
             (0..next.rows()).map(|row| (next.id(row), row as u32)).collect::<HashMap<_, _>>()
         });
@@ -759,11 +1098,18 @@ impl Index {
             numbers.push(number);
             blocks.push(Rows::from_bytes(bytes, self.dim, rows.dtype()));
         }
-        let chunks = self.encode(state.encoder.as_deref(), &blocks, None, threads, monitor)?;
+        let chunks = if next.seed.is_some() {
+            let monitor = &mut Hushed(monitor);
+            self.encode(state.encoder.as_deref(), &blocks, None, threads, monitor)?
+        } else {
+            self.encode(state.encoder.as_deref(), &blocks, None, threads, monitor)?
+        };
         check_uncoded(&chunks, rows)?;
         for (number, chunk) in numbers.into_iter().zip(chunks) {
             next.chunks[number] = chunk;
         }
+        let changed: Vec<u32> = changes.iter().map(|&(row, _)| row as u32).collect();
+        next.graph = self.edited_graph(&state, &next, &changed, &changed, threads, monitor)?;
         self.publish(next, state.rows(), &[]);
         Ok(())
     }
@@ -772,6 +1118,24 @@ impl Index {
 /// Checks new rows if some of their chunks have no codes; rows that are coded are finite.
 fn check_uncoded(chunks: &[Arc<Chunk>], rows: &Rows) -> Result<()> {
     if chunks.iter().all(|chunk| chunk.codes.is_some()) { Ok(()) } else { rows.check("vectors") }
+}
+
+/// The share of query `i`'s true answers that were found; equally far ones count.
+fn share_found(hits: &Hits, truth: &Hits, i: usize) -> f64 {
+    let range = |hits: &Hits| hits.offsets[i]..hits.offsets[i + 1];
+    let Some(&last) = truth.distances[range(truth)].last() else { return 1.0 };
+    let found = hits.distances[range(hits)].iter().filter(|&&distance| distance <= last).count();
+    found as f64 / range(truth).len() as f64
+}
+
+fn check_linkable(metric: Metric) -> Result<()> {
+    if metric.is_product() {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "a graph needs the metric euclidean, sqeuclidean, cosine or inner_product; {metric} is \
+         searched exactly"
+    )))
 }
 
 fn check_threads(threads: Option<usize>) -> Result<usize> {

@@ -34,7 +34,8 @@ mod threads;
 mod top_k;
 
 pub use error::{Error, Result};
-pub use index::{Filter, Hits, Index, Method, Options};
+pub use graph::Check;
+pub use index::{Filter, Hits, Index, Method, Options, RecallReport, RecallRow};
 pub use kernels::Isa;
 pub use metric::Metric;
 pub use rows::{DType, Element, Rows};

@@ -182,6 +182,57 @@ pub(crate) fn run<T: Send>(
     if finished { Ok(results) } else { Err(Error::Interrupted) }
 }
 
+/// May stop the work, but hears of no progress.
+pub(crate) struct Hushed<'a>(pub(crate) &'a mut dyn Monitor);
+
+impl Monitor for Hushed<'_> {
+    fn poll(&mut self, _done: u64, total: u64) -> bool {
+        self.0.poll(0, total)
+    }
+}
+
+/// Several pieces of work that a monitor hears of as one.
+pub(crate) struct Stages<'a> {
+    monitor: &'a mut dyn Monitor,
+    done: u64,
+    total: u64,
+}
+
+impl<'a> Stages<'a> {
+    /// `total` is the multiply-adds of all pieces, about.
+    pub(crate) fn new(monitor: &'a mut dyn Monitor, total: u64) -> Self {
+        Self { monitor, done: 0, total }
+    }
+
+    /// [`run`] for one piece.
+    pub(crate) fn run<T: Send>(
+        &mut self,
+        threads: usize,
+        tasks: usize,
+        operations: u64,
+        work: impl Fn(usize, &Worker<'_>) -> T + Sync,
+    ) -> Result<Vec<T>> {
+        let results = run(threads, tasks, operations, self, work)?;
+        self.done += operations;
+        Ok(results)
+    }
+
+    /// Tells that all is done.
+    ///
+    /// # Errors
+    ///
+    /// `Interrupted` if the monitor discards it.
+    pub(crate) fn finish(self) -> Result<()> {
+        if self.monitor.finish() { Ok(()) } else { Err(Error::Interrupted) }
+    }
+}
+
+impl Monitor for Stages<'_> {
+    fn poll(&mut self, done: u64, _total: u64) -> bool {
+        self.monitor.poll((self.done + done).min(self.total), self.total)
+    }
+}
+
 /// Counts a helper out, also when it panics.
 struct Leave<'a>(&'a AtomicUsize);
 

@@ -151,6 +151,23 @@ impl Answer {
     }
 }
 
+/// About how many nanoseconds a query of so many takes, one thread: for the choice between an exact
+/// search and a walk, which need only be right within a factor.
+pub(crate) fn costs(corpus: Corpus<'_>, encoder: &Encoder, queries: usize) -> f64 {
+    // Multiply-adds a nanosecond: few queries wait for memory, many for arithmetic.
+    let rate = match corpus.isa {
+        Isa::Avx512 => 170.0,
+        Isa::AvxVnni => 110.0,
+        Isa::Avx2 => 75.0,
+        Isa::Neon => 60.0,
+        Isa::Portable => 6.0,
+    };
+    let rate = if queries < 16 { f64::min(rate, 28.0) } else { rate };
+    // Groups of eight without any allowed row are passed by.
+    let share = corpus.candidates() as f64 / corpus.rows().max(1) as f64;
+    corpus.rows() as f64 * (8.0 * share).min(1.0) * encoder.swept() as f64 / rate
+}
+
 /// Finds the neighbours of every query, each list nearest first; equal distances by row.
 ///
 /// # Errors

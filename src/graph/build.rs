@@ -22,19 +22,21 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 
 use super::search::Beam;
-use super::{DEGREE, Graph, HEADS, Lane, Random, Target, empty_chunk};
+use super::{DEGREE, Graph, HEADS, Heads, Lane, Random, Target, empty_chunk, key};
 use crate::error::Result;
-use crate::exact::CHUNK;
-use crate::kernels::float::dispatch;
+use crate::exact::{self, CHUNK, Corpus, Goal};
+use crate::kernels::float::{Judge, dispatch};
 use crate::kernels::int8::{self, GROUP, Group, PANEL, Panel, Ratios};
-use crate::threads::{Monitor, Worker, run};
+use crate::rows::Rows;
+use crate::threads::{Stages, Worker};
+use crate::top_k::TopK;
 
 /// Rows of a leaf, at most.
 const LEAF: usize = 512;
 /// Leaders of the whole set, at most.
 const LEADERS: usize = 1000;
 /// Leaders that a row goes to: of the whole set, of a part, of a part's part.
-const FANOUT: [usize; 3] = [8, 3, 1];
+const FANOUT: [usize; 3] = [6, 3, 1];
 /// Neighbours that a row keeps from each leaf.
 const NEAREST: usize = 3;
 /// Up to here all rows are one leaf, with more neighbours from it.
@@ -47,6 +49,14 @@ const KEPT: usize = 48;
 const ALPHA: f32 = 1.2;
 /// The beam of the refining pass.
 const REFINE: usize = 32;
+/// Rows that say whether codes tell near rows apart, and in what share of the cases they must.
+const AGREEMENT_PROBES: usize = 64;
+const AGREEMENT: f64 = 0.9;
+/// Rows that say whether refining pays.
+const PROBES: usize = 100;
+/// Of how many of a probe's nearest rows, and of what share of them a walk may miss none.
+const PROBE_NEAREST: usize = 10;
+const REFINE_BELOW: f64 = 0.96;
 /// Parts of the carving whose edges are merged together; bounds the memory they take.
 const BATCHES: usize = 16;
 
@@ -72,8 +82,8 @@ pub(super) struct Scratch {
     rejected: Vec<Link>,
 }
 
-/// Keeps those of some candidates of `row`, sorted, that no kept one makes superfluous; at most
-/// [`DEGREE`], filled up with the nearest of the others if `fill`.
+/// Keeps those of some candidates, sorted, that no kept one makes superfluous; at most [`DEGREE`],
+/// and filled up to `fill` with the nearest of the others.
 pub(super) fn prune(
     lane: &Lane<'_>,
     candidates: &[Link],
@@ -105,69 +115,125 @@ pub(super) fn prune(
     out.extend(rejected.iter().take(missing));
 }
 
+/// Whether codes tell near rows apart: whether the nearest rows by codes hold the nearest.
+///
+/// Where they do not, a walk would answer badly however wide it is.
+pub(crate) fn codes_agree(
+    corpus: Corpus<'_>,
+    lane: &Lane<'_>,
+    seed: u64,
+    threads: usize,
+    stages: &mut Stages<'_>,
+) -> Result<bool> {
+    let Some(encoder) = corpus.encoder else { return Ok(false) };
+    let n = lane.rows;
+    let rows = Random(seed ^ 4).sample(AGREEMENT_PROBES, n);
+    let mut values = vec![0.0; rows.len() * corpus.dim];
+    for (query, &row) in values.chunks_exact_mut(corpus.dim).zip(&rows) {
+        corpus.read(row, query);
+    }
+    let queries = Rows::from_vec(values.clone(), corpus.dim)?;
+    let k = PROBE_NEAREST.min(n);
+    let truth = exact::search(corpus, &queries, Goal::Nearest(k), threads, stages)?;
+    let work = (n * lane.padded) as u64;
+    let agreed = stages.run(threads, rows.len(), work * rows.len() as u64, |task, worker| {
+        let query = &values[task * corpus.dim..(task + 1) * corpus.dim];
+        let Some(floats) = encoder.query_floats(query) else { return 0 };
+        let mut target = Target::default();
+        lane.aim_at_query(encoder, &floats, &mut target);
+        let mut nearest = TopK::new(k + k / 2);
+        all_values(lane, &target, |row, value| {
+            nearest.push((key(value), row));
+        });
+        worker.advance(work);
+        let judge = Judge::new(corpus.metric, query);
+        let mut wide = vec![0.0; corpus.dim];
+        let far = truth[task].last().map_or(f64::INFINITY, |last| last.distance);
+        let near = nearest.iter().filter(|&(_, row)| {
+            corpus.read(row, &mut wide);
+            judge.distance(&wide) <= far
+        });
+        near.count().min(k)
+    })?;
+    Ok(agreed.iter().sum::<usize>() as f64 >= AGREEMENT * (rows.len() * k) as f64)
+}
+
+/// The value of every row.
+fn all_values(lane: &Lane<'_>, target: &Target, mut found: impl FnMut(u32, f32)) {
+    let n = lane.rows as u32;
+    for first in (0..n).step_by(4) {
+        let four = [0, 1, 2, 3].map(|i| (first + i).min(n - 1));
+        (first..n).zip(lane.values(target, four)).for_each(|(row, value)| found(row, value));
+    }
+}
+
 /// Builds the graph of all rows.
 pub(crate) fn build(
     lane: &Lane<'_>,
     seed: u64,
     threads: usize,
-    monitor: &mut dyn Monitor,
+    stages: &mut Stages<'_>,
 ) -> Result<Graph> {
     let n = lane.rows;
-    let total = work(n, lane.padded);
-    let mut stage = Stages { monitor, done: 0, total };
-    let candidates = if n <= ONE_LEAF {
-        one_leaf(lane, threads, &mut stage)?
+    let (candidates, order) = if n <= ONE_LEAF {
+        (one_leaf(lane, threads, stages)?, Order::new((0..n as u32).collect()))
     } else {
-        carve(lane, seed, threads, &mut stage)?
+        carve(lane, seed, threads, stages)?
     };
-    let forward = forward(lane, &candidates, threads, &mut stage)?;
+    let forward = forward(lane, &candidates, &order, threads, stages)?;
     drop(candidates);
     let mut graph = Graph {
         links: (0..n.div_ceil(CHUNK)).map(|_| empty_chunk()).collect(),
-        heads: Arc::new(Random(seed).sample(HEADS, n)),
+        heads: Arc::new(Heads::new(lane, Random(seed).sample(HEADS, n))),
         seed,
-        effort: super::DEFAULT_EFFORT,
         lift: lane.lift,
+        unproven: 0,
     };
-    finish(lane, &graph, &forward, threads, &mut stage)?;
-    if n > ONE_LEAF && refining_pays(lane, &graph, seed) {
-        let forward = refine(lane, &graph, threads, &mut stage)?;
-        finish(lane, &graph, &forward, threads, &mut stage)?;
+    finish(lane, &graph, &forward, &order, threads, stages)?;
+    if n > ONE_LEAF && refining_pays(lane, &graph, threads, stages)? {
+        let forward = refine(lane, &graph, &order, threads, stages)?;
+        finish(lane, &graph, &forward, &order, threads, stages)?;
     }
-    reach(lane, &mut graph);
+    reach(lane, &mut graph, |_| true);
     Ok(graph)
 }
 
+/// The order in which rows are worked on: near ones together, so that records that one row needs
+/// are still in the cache for the next.
+#[derive(Debug)]
+struct Order {
+    rows: Vec<u32>,
+    /// Where each row is in it.
+    places: Vec<u32>,
+}
+
+impl Order {
+    fn new(rows: Vec<u32>) -> Self {
+        let mut places = vec![0; rows.len()];
+        rows.iter().zip(0..).for_each(|(&row, place)| places[row as usize] = place);
+        Self { rows, places }
+    }
+
+    /// The rows of a task.
+    fn task(&self, task: usize) -> &[u32] {
+        &self.rows[task * CHUNK..((task + 1) * CHUNK).min(self.rows.len())]
+    }
+
+    fn tasks(&self) -> usize {
+        self.rows.len().div_ceil(CHUNK)
+    }
+
+    /// The links of a row.
+    fn links<'a>(&self, pruned: &'a [Pruned], row: u32) -> &'a [Link] {
+        let place = self.places[row as usize] as usize;
+        pruned[place / CHUNK].row(place % CHUNK)
+    }
+}
+
 /// About how many multiply-adds a build takes, for progress.
-fn work(n: usize, width: usize) -> u64 {
-    (n * width) as u64 * if n <= ONE_LEAF { n as u64 } else { 12_000 }
-}
-
-/// Tells a monitor of several pieces of work as of one.
-pub(super) struct Stages<'a> {
-    monitor: &'a mut dyn Monitor,
-    done: u64,
-    total: u64,
-}
-
-impl Monitor for Stages<'_> {
-    fn poll(&mut self, done: u64, _total: u64) -> bool {
-        self.monitor.poll((self.done + done).min(self.total), self.total)
-    }
-}
-
-impl Stages<'_> {
-    fn run<T: Send>(
-        &mut self,
-        threads: usize,
-        tasks: usize,
-        operations: u64,
-        work: impl Fn(usize, &Worker<'_>) -> T + Sync,
-    ) -> Result<Vec<T>> {
-        let results = run(threads, tasks, operations, self, work)?;
-        self.done += operations;
-        Ok(results)
-    }
+pub(crate) fn work(lane: &Lane<'_>) -> u64 {
+    let n = lane.rows;
+    (n * lane.padded) as u64 * if n <= ONE_LEAF { n as u64 } else { 12_000 }
 }
 
 /// Some rows' records in a block of their own, ready to be multiplied with each other.
@@ -259,7 +325,8 @@ impl Gathered {
                 let (square, gain) = (others.squares[first + r], -2.0 * others.factors[first + r]);
                 let height = others.heights[first + r];
                 let range = p * PANEL..(p + 1) * PANEL;
-                let (squares, factors) = (&self.squares[range.clone()], &self.factors[range.clone()]);
+                let (squares, factors) =
+                    (&self.squares[range.clone()], &self.factors[range.clone()]);
                 let heights = &self.heights[range];
                 let sums = &buffers.sums[r];
                 dispatch(
@@ -267,7 +334,8 @@ impl Gathered {
                     || {
                         for j in 0..PANEL {
                             let apart = height - heights[j];
-                            let d = square + squares[j]
+                            let d = square
+                                + squares[j]
                                 + gain * factors[j] * sums[j] as f32
                                 + apart * apart;
                             out[j] = if d > 0.0 { d } else { 0.0 };
@@ -345,6 +413,25 @@ impl Buffers {
     fn new() -> Self {
         Self { sums: [[0; PANEL]; GROUP], distances: Vec::new(), keys: Vec::new() }
     }
+}
+
+/// The nearest `count` of some rows to each of them.
+pub(super) fn nearest_within(lane: &Lane<'_>, rows: &[u32], count: usize) -> Vec<Vec<Link>> {
+    let mut found = vec![Vec::with_capacity(count); rows.len()];
+    if rows.len() < 2 {
+        return found;
+    }
+    let mut block = Gathered::default();
+    block.gather(lane, rows.iter().copied());
+    let panels = block.panels(lane);
+    let mut buffers = Buffers::new();
+    for first in (0..rows.len()).step_by(GROUP) {
+        let found = |row: usize, column: usize, distance: f32| {
+            found[row].push(Link { distance, row: rows[column] });
+        };
+        block.nearest(lane, &panels, &block, first, count, Some, &mut buffers, found);
+    }
+    found
 }
 
 /// An edge that a leaf proposes.
@@ -433,42 +520,45 @@ fn carve(
     seed: u64,
     threads: usize,
     stages: &mut Stages<'_>,
-) -> Result<Vec<Shard>> {
+) -> Result<(Vec<Shard>, Order)> {
     let n = lane.rows;
     let count = (n * FANOUT[0] / (LEAF * 3 / 4) + 2).min(LEADERS);
     let mut leaders = Gathered::default();
     leaders.gather(lane, Random(seed ^ 1).sample(count, n).into_iter());
     let panels = leaders.panels(lane);
     let operations = (n * count * lane.padded) as u64;
-    let homes: Vec<Vec<u16>> = stages.run(threads, n.div_ceil(CHUNK), operations, |task, worker| {
-        let rows = (task * CHUNK) as u32..((task + 1) * CHUNK).min(n) as u32;
-        let mut block = Gathered::default();
-        block.gather(lane, rows.into_iter());
-        let mut homes = vec![0; block.rows * FANOUT[0]];
-        let mut buffers = Buffers::new();
-        for first in (0..block.rows).step_by(GROUP) {
-            let mut places = [0; GROUP];
-            let found = |row: usize, leader: usize, _: f32| {
-                homes[row * FANOUT[0] + places[row - first]] = leader as u16;
-                places[row - first] += 1;
-            };
-            let none = |_| None;
-            leaders.nearest(lane, &panels, &block, first, FANOUT[0], none, &mut buffers, found);
-            if !worker.advance((GROUP * count * lane.padded) as u64) {
-                break;
+    let homes: Vec<Vec<u16>> =
+        stages.run(threads, n.div_ceil(CHUNK), operations, |task, worker| {
+            let rows = (task * CHUNK) as u32..((task + 1) * CHUNK).min(n) as u32;
+            let mut block = Gathered::default();
+            block.gather(lane, rows.into_iter());
+            let mut homes = vec![0; block.rows * FANOUT[0]];
+            let mut buffers = Buffers::new();
+            for first in (0..block.rows).step_by(GROUP) {
+                let mut places = [0; GROUP];
+                let found = |row: usize, leader: usize, _: f32| {
+                    homes[row * FANOUT[0] + places[row - first]] = leader as u16;
+                    places[row - first] += 1;
+                };
+                let none = |_| None;
+                leaders.nearest(lane, &panels, &block, first, FANOUT[0], none, &mut buffers, found);
+                if !worker.advance((GROUP * count * lane.padded) as u64) {
+                    break;
+                }
             }
-        }
-        homes
-    })?;
+            homes
+        })?;
     let mut parts: Vec<Vec<u32>> = vec![Vec::new(); count];
     for (row, homes) in homes.iter().flat_map(|homes| homes.chunks_exact(FANOUT[0])).enumerate() {
         homes.iter().for_each(|&home| parts[home as usize].push(row as u32));
     }
+    let mut order: Vec<u32> = (0..n as u32).collect();
+    let home = |row: u32| &homes[row as usize / CHUNK][row as usize % CHUNK * FANOUT[0]..][..2];
+    order.sort_by_key(|&row| (home(row)[0], home(row)[1]));
     drop(homes);
     let shards = n.div_ceil(CHUNK);
-    let shards: Vec<Mutex<Shard>> = (0..shards)
-        .map(|s| Mutex::new(Shard::new(s * CHUNK, CHUNK.min(n - s * CHUNK))))
-        .collect();
+    let shards: Vec<Mutex<Shard>> =
+        (0..shards).map(|s| Mutex::new(Shard::new(s * CHUNK, CHUNK.min(n - s * CHUNK)))).collect();
     // Several parts a task: few long lists are merged faster than many short ones.
     let batch = count.div_ceil(BATCHES).max(threads * 2).min(count);
     for (b, parts) in parts.chunks(batch).enumerate() {
@@ -500,7 +590,7 @@ fn carve(
         .into_iter()
         .map(|shard| shard.into_inner().unwrap_or_else(PoisonError::into_inner))
         .collect();
-    Ok(shards)
+    Ok((shards, Order::new(order)))
 }
 
 /// Carves one part of the rows into leaves.
@@ -529,8 +619,7 @@ impl Carver<'_, '_, '_> {
         for rows in rows.chunks(CHUNK) {
             block.gather(self.lane, rows.iter().copied());
             for first in (0..rows.len()).step_by(GROUP) {
-                let found =
-                    |row: usize, leader: usize, _: f32| parts[leader].push(rows[row]);
+                let found = |row: usize, leader: usize, _: f32| parts[leader].push(rows[row]);
                 leaders.nearest(
                     self.lane,
                     &panels,
@@ -583,7 +672,8 @@ impl Carver<'_, '_, '_> {
     }
 }
 
-/// The pruned links of a chunk's rows.
+/// The pruned links of a task's rows.
+#[derive(Default)]
 struct Pruned {
     links: Vec<Link>,
     /// Where each row's links end.
@@ -595,37 +685,42 @@ impl Pruned {
         let start = if i == 0 { 0 } else { self.ends[i - 1] as usize };
         &self.links[start..self.ends[i] as usize]
     }
+
+    fn push(&mut self, links: &[Link]) {
+        self.links.extend_from_slice(links);
+        self.ends.push(self.links.len() as u32);
+    }
+}
+
+/// Multiply-adds of pruning a row, about.
+fn pruning(lane: &Lane<'_>) -> u64 {
+    300 * lane.padded as u64
 }
 
 /// Prunes every row's candidates.
 fn forward(
     lane: &Lane<'_>,
     shards: &[Shard],
+    order: &Order,
     threads: usize,
     stages: &mut Stages<'_>,
 ) -> Result<Vec<Pruned>> {
-    let n = lane.rows;
-    let chunks = n.div_ceil(CHUNK);
-    let per = CHUNK / shards.first().map_or(CHUNK, |shard| shard.counts.len().min(CHUNK)).max(1);
-    stages.run(threads, chunks, (n * 300 * lane.padded) as u64, |chunk, worker| {
+    let per_shard = shards.first().map_or(1, |shard| shard.counts.len());
+    let operations = order.rows.len() as u64 * pruning(lane);
+    stages.run(threads, order.tasks(), operations, |task, worker| {
         let mut scratch = Scratch::default();
-        let mut out = Vec::new();
-        let mut pruned = Pruned { links: Vec::new(), ends: Vec::new() };
-        let mut sorted: Vec<Link> = Vec::new();
-        for shard in &shards[(chunk * per).min(shards.len())..((chunk + 1) * per).min(shards.len())]
-        {
-            for i in 0..shard.counts.len() {
-                let row = (shard.first + i) as u32;
-                sorted.clear();
-                sorted.extend_from_slice(shard.row(i));
-                sorted.sort_unstable_by_key(|link| link.order(row));
-                sorted.dedup_by_key(|link| link.row);
-                prune(lane, &sorted, 0, &mut scratch, &mut out);
-                pruned.links.extend_from_slice(&out);
-                pruned.ends.push(pruned.links.len() as u32);
-                if !worker.advance((300 * lane.padded) as u64) {
-                    return pruned;
-                }
+        let (mut sorted, mut out) = (Vec::new(), Vec::new());
+        let mut pruned = Pruned::default();
+        for &row in order.task(task) {
+            sorted.clear();
+            sorted
+                .extend_from_slice(shards[row as usize / per_shard].row(row as usize % per_shard));
+            sorted.sort_unstable_by_key(|link: &Link| link.order(row));
+            sorted.dedup_by_key(|link| link.row);
+            prune(lane, &sorted, 0, &mut scratch, &mut out);
+            pruned.push(&out);
+            if !worker.advance(pruning(lane)) {
+                break;
             }
         }
         pruned
@@ -637,11 +732,11 @@ fn finish(
     lane: &Lane<'_>,
     graph: &Graph,
     forward: &[Pruned],
+    order: &Order,
     threads: usize,
     stages: &mut Stages<'_>,
 ) -> Result<()> {
     let n = lane.rows;
-    let chunks = n.div_ceil(CHUNK);
     // Reverse edges by target: where each row's begin, then the edges themselves.
     let mut starts = vec![0u32; n + 1];
     for pruned in forward {
@@ -651,28 +746,24 @@ fn finish(
         starts[i + 1] += starts[i];
     }
     let mut places = starts.clone();
-    let none = Link { distance: 0.0, row: 0 };
-    let mut reverse = vec![none; starts[n] as usize];
-    for (c, pruned) in forward.iter().enumerate() {
-        for i in 0..pruned.ends.len() {
-            for link in pruned.row(i) {
-                let place = &mut places[link.row as usize];
-                let row = (c * CHUNK + i) as u32;
-                reverse[*place as usize] = Link { distance: link.distance, row };
-                *place += 1;
-            }
+    let mut reverse = vec![Link { distance: 0.0, row: 0 }; starts[n] as usize];
+    for &row in &order.rows {
+        for link in order.links(forward, row) {
+            let place = &mut places[link.row as usize];
+            reverse[*place as usize] = Link { distance: link.distance, row };
+            *place += 1;
         }
     }
     drop(places);
-    stages.run(threads, chunks, (n * 300 * lane.padded) as u64, |chunk, worker| {
+    stages.run(threads, order.tasks(), n as u64 * pruning(lane), |task, worker| {
         let mut scratch = Scratch::default();
         let (mut all, mut out): (Vec<Link>, Vec<Link>) = (Vec::new(), Vec::new());
-        for i in 0..forward[chunk].ends.len() {
-            let row = chunk * CHUNK + i;
+        for &row in order.task(task) {
+            let (start, end) = (starts[row as usize] as usize, starts[row as usize + 1] as usize);
             all.clear();
-            all.extend_from_slice(forward[chunk].row(i));
-            all.extend_from_slice(&reverse[starts[row] as usize..starts[row + 1] as usize]);
-            all.sort_unstable_by_key(|link| link.order(row as u32));
+            all.extend_from_slice(order.links(forward, row));
+            all.extend_from_slice(&reverse[start..end]);
+            all.sort_unstable_by_key(|link| link.order(row));
             all.dedup_by_key(|link| link.row);
             if all.len() > DEGREE {
                 prune(lane, &all, DEGREE, &mut scratch, &mut out);
@@ -680,8 +771,8 @@ fn finish(
             }
             let mut links = [0; DEGREE];
             links.iter_mut().zip(&all).for_each(|(slot, link)| *slot = link.row);
-            graph.set_links(row as u32, &links[..all.len()]);
-            if !worker.advance((300 * lane.padded) as u64) {
+            graph.set_links(row, &links[..all.len()]);
+            if !worker.advance(pruning(lane)) {
                 return;
             }
         }
@@ -689,21 +780,23 @@ fn finish(
     Ok(())
 }
 
-/// Walks to every row through the graph, and prunes what was found with the links there are.
+/// Walks around every row through the graph, and prunes what was found with the links there are.
 fn refine(
     lane: &Lane<'_>,
     graph: &Graph,
+    order: &Order,
     threads: usize,
     stages: &mut Stages<'_>,
 ) -> Result<Vec<Pruned>> {
-    let n = lane.rows;
-    stages.run(threads, n.div_ceil(CHUNK), (n * 2000 * lane.padded) as u64, |chunk, worker| {
+    let operations = 6 * pruning(lane);
+    let total = order.rows.len() as u64 * operations;
+    stages.run(threads, order.tasks(), total, |task, worker| {
         let mut beam = Beam::default();
         let mut scratch = Scratch::default();
         let mut target = Target::default();
         let (mut all, mut out) = (Vec::new(), Vec::new());
-        let mut pruned = Pruned { links: Vec::new(), ends: Vec::new() };
-        for row in (chunk * CHUNK) as u32..((chunk + 1) * CHUNK).min(n) as u32 {
+        let mut pruned = Pruned::default();
+        for &row in order.task(task) {
             lane.aim_at_row(row, &mut target);
             beam.walk(lane, graph, &target, REFINE);
             all.clear();
@@ -714,10 +807,9 @@ fn refine(
             let mut links = distances(lane, &target, &all);
             links.sort_unstable_by_key(|link| link.order(row));
             prune(lane, &links, 0, &mut scratch, &mut out);
-            pruned.links.extend_from_slice(&out);
-            pruned.ends.push(pruned.links.len() as u32);
-            if !worker.advance((2000 * lane.padded) as u64) {
-                return pruned;
+            pruned.push(&out);
+            if !worker.advance(operations) {
+                break;
             }
         }
         pruned
@@ -736,14 +828,39 @@ pub(super) fn distances(lane: &Lane<'_>, target: &Target, rows: &[u32]) -> Vec<L
     links
 }
 
-/// Whether the walk misses so much that the refining pass pays.
-fn refining_pays(lane: &Lane<'_>, graph: &Graph, seed: u64) -> bool {
-    let _ = (lane, graph, seed);
-    std::env::var_os("OMENDB_REFINE").is_some()
+/// Whether walks miss so many of the nearest rows that the refining pass pays.
+fn refining_pays(
+    lane: &Lane<'_>,
+    graph: &Graph,
+    threads: usize,
+    stages: &mut Stages<'_>,
+) -> Result<bool> {
+    let probes = Random(graph.seed ^ 3).sample(PROBES, lane.rows);
+    let operations = (lane.rows * lane.padded) as u64;
+    let found = stages.run(threads, PROBES, operations * PROBES as u64, |task, worker| {
+        let row = probes[task];
+        let mut target = Target::default();
+        lane.aim_at_row(row, &mut target);
+        let mut nearest = TopK::new(PROBE_NEAREST);
+        all_values(lane, &target, |other, value| {
+            if other != row {
+                nearest.push((key(value), other));
+            }
+        });
+        worker.advance(operations);
+        let mut beam = Beam::default();
+        beam.walk(lane, graph, &target, REFINE);
+        let walked: Vec<u32> = beam.rows().collect();
+        nearest.iter().filter(|(_, other)| walked.contains(other)).count()
+    })?;
+    let found: usize = found.iter().sum();
+    Ok(found as f64 / (PROBES * PROBE_NEAREST) as f64 <= REFINE_BELOW)
 }
 
 /// Gives every row that no walk from a head can come to a link, or makes it a head.
-fn reach(lane: &Lane<'_>, graph: &mut Graph) {
+///
+/// `live` are the rows that count.
+pub(super) fn reach(lane: &Lane<'_>, graph: &mut Graph, live: impl Fn(u32) -> bool) {
     let n = lane.rows;
     let mut reached = vec![false; n];
     let mut queue: Vec<u32> = Vec::new();
@@ -763,26 +880,27 @@ fn reach(lane: &Lane<'_>, graph: &mut Graph) {
     spread(graph, &mut queue, &mut reached);
     let mut heads = None;
     for row in 0..n as u32 {
-        if reached[row as usize] {
+        if reached[row as usize] || !live(row) {
             continue;
         }
         // A reached row that it links to and that has room links back.
         let links: Vec<u32> = graph.links(row).collect();
-        let host = links.iter().copied().find(|&link| {
-            reached[link as usize] && graph.links(link).count() < DEGREE
-        });
+        let host = links
+            .iter()
+            .copied()
+            .find(|&link| reached[link as usize] && graph.links(link).count() < DEGREE);
         if let Some(host) = host {
             let mut links: Vec<u32> = graph.links(host).collect();
             links.push(row);
             graph.set_links(host, &links);
         } else {
-            heads.get_or_insert_with(|| (*graph.heads).clone()).push(row);
+            heads.get_or_insert_with(|| graph.heads().to_vec()).push(row);
         }
         reached[row as usize] = true;
         queue.push(row);
         spread(graph, &mut queue, &mut reached);
     }
     if let Some(heads) = heads {
-        graph.heads = Arc::new(heads);
+        graph.heads = Arc::new(Heads::new(lane, heads));
     }
 }

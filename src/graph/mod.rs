@@ -17,6 +17,7 @@
 //! hold, so half-written links cost it a detour, never an answer that is not there.
 
 mod build;
+mod edit;
 mod search;
 
 use std::sync::Arc;
@@ -27,7 +28,8 @@ use crate::exact::{CHUNK, Corpus};
 use crate::kernels::int8::{self, META, STEP};
 use crate::kernels::{Isa, prefetch};
 
-pub(crate) use build::build;
+pub(crate) use build::{build, codes_agree, work};
+pub(crate) use edit::Edit;
 pub(crate) use search::search;
 
 /// Links of a row, at most.
@@ -35,7 +37,7 @@ pub(crate) const DEGREE: usize = 32;
 /// The width of the beam until it is tuned.
 pub(crate) const DEFAULT_EFFORT: usize = 64;
 /// Rows that a walk may start from: enough that one is near, few enough to score all.
-const HEADS: usize = 512;
+const HEADS: usize = 256;
 /// What an unused link holds.
 const NONE: u32 = u32::MAX;
 /// Rows that can be linked: the highest bit of a row's number tells what was expanded.
@@ -48,14 +50,46 @@ type LinkChunk = Arc<[AtomicU32]>;
 #[derive(Debug, Clone)]
 pub(crate) struct Graph {
     links: Vec<LinkChunk>,
-    heads: Arc<Vec<u32>>,
+    heads: Arc<Heads>,
     pub(crate) seed: u64,
-    /// The width of a search's beam where the caller names none.
-    pub(crate) effort: usize,
     /// For inner products, the largest squared norm at the build: rows are linked by the distance
     /// of `(z, √(lift − ‖z‖²))`, all of one length, whose order from a query is the product's
     /// (Bachrach et al., "Speeding up the Xbox recommender system", 2014, section 3).
     pub(crate) lift: f32,
+    /// Rows edited since it was proven that every row can be reached.
+    unproven: usize,
+}
+
+/// What [`Graph::check`] found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Check {
+    /// Rows that are not removed.
+    pub rows: usize,
+    /// Rows among them that no walk from a head can come to.
+    pub unreachable: usize,
+    /// Links to rows that are removed, that do not exist, or to the row itself.
+    pub dangling: usize,
+    /// All links.
+    pub links: usize,
+    /// The most links of a row.
+    pub degree: usize,
+}
+
+/// Rows that walks start from, their records side by side: every walk reads all of them.
+#[derive(Debug, Default)]
+struct Heads {
+    rows: Vec<u32>,
+    records: Vec<u8>,
+}
+
+impl Heads {
+    fn new(lane: &Lane<'_>, rows: Vec<u32>) -> Self {
+        let mut records = Vec::with_capacity(rows.len() * lane.stride + lane.padded);
+        rows.iter().for_each(|&row| records.extend(&lane.record(row)[..lane.stride]));
+        records.resize(records.len() + lane.padded, 0);
+        Self { rows, records }
+    }
 }
 
 impl Graph {
@@ -83,11 +117,44 @@ impl Graph {
     }
 
     pub(crate) fn heads(&self) -> &[u32] {
-        &self.heads
+        &self.heads.rows
+    }
+
+    /// Walks through the graph and counts what should not be.
+    pub(crate) fn check(&self, rows: usize, live: impl Fn(u32) -> bool) -> Check {
+        let mut check = Check::default();
+        let mut reached = vec![false; rows];
+        let mut queue: Vec<u32> = Vec::new();
+        for &head in self.heads() {
+            if head as usize >= rows || !live(head) {
+                check.dangling += 1;
+            } else if !std::mem::replace(&mut reached[head as usize], true) {
+                queue.push(head);
+            }
+        }
+        while let Some(row) = queue.pop() {
+            for link in self.links(row).filter(|&link| (link as usize) < rows) {
+                if !std::mem::replace(&mut reached[link as usize], true) {
+                    queue.push(link);
+                }
+            }
+        }
+        for row in 0..rows as u32 {
+            let links: Vec<u32> = self.links(row).collect();
+            let wrong = |&&link: &&u32| link as usize >= rows || !live(link) || link == row;
+            check.dangling += links.iter().filter(wrong).count();
+            check.links += links.len();
+            check.degree = check.degree.max(links.len());
+            if live(row) {
+                check.rows += 1;
+                check.unreachable += usize::from(!reached[row as usize]);
+            }
+        }
+        check
     }
 
     pub(crate) fn nbytes(&self) -> usize {
-        self.links.len() * CHUNK * DEGREE * size_of::<u32>() + self.heads.len() * 4
+        self.links.len() * CHUNK * DEGREE * size_of::<u32>() + self.heads.records.len()
     }
 
     /// Rows in room for links, a multiple of [`CHUNK`].
@@ -139,8 +206,7 @@ impl<'a> Lane<'a> {
     /// `None` where some row has no codes.
     pub(crate) fn new(corpus: Corpus<'a>, lift: f32) -> Option<Self> {
         let encoder = corpus.encoder?;
-        let records =
-            corpus.chunks.iter().map(|chunk| chunk.codes.as_deref().map(Codes::records));
+        let records = corpus.chunks.iter().map(|chunk| chunk.codes.as_deref().map(Codes::records));
         let steps = encoder.steps();
         Some(Self {
             isa: corpus.isa,
@@ -196,12 +262,7 @@ impl<'a> Lane<'a> {
     }
 
     /// Makes a query the target.
-    pub(crate) fn aim_at_query(
-        &self,
-        encoder: &Encoder,
-        query: &QueryFloats,
-        target: &mut Target,
-    ) {
+    pub(crate) fn aim_at_query(&self, encoder: &Encoder, query: &QueryFloats, target: &mut Target) {
         let code = &encoder.query_codes(&[query], int8::LIMIT)[0];
         target.bytes = int8::query_bytes(self.isa, &code.codes);
         target.base = 0.0;
@@ -213,7 +274,12 @@ impl<'a> Lane<'a> {
     /// The values of four rows.
     #[inline(always)]
     fn values(&self, target: &Target, rows: [u32; 4]) -> [f32; 4] {
-        let records = rows.map(|row| self.record(row));
+        self.values_of(target, rows.map(|row| self.record(row)))
+    }
+
+    /// The values of four records.
+    #[inline(always)]
+    fn values_of(&self, target: &Target, records: [&[u8]; 4]) -> [f32; 4] {
         let dots = int8::dots(self.isa, &target.bytes, records);
         let mut values = [0.0; 4];
         for i in 0..4 {
@@ -227,6 +293,12 @@ impl<'a> Lane<'a> {
         }
         values
     }
+}
+
+/// About how many nanoseconds a walk takes: some 13 rows are scored for each of the beam.
+pub(crate) fn walk_costs(corpus: Corpus<'_>, encoder: &Encoder, effort: usize) -> f64 {
+    let compute = if corpus.isa == Isa::Portable { 1.0 } else { 1.0 / 12.0 };
+    10_000.0 + 13.0 * effort as f64 * (45.0 + encoder.swept() as f64 * compute)
 }
 
 /// A number whose order is that of the value.

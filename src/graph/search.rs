@@ -139,15 +139,17 @@ impl Beam {
     /// Starts from the nearest head.
     fn enter(&mut self, lane: &Lane<'_>, graph: &Graph, target: &Target) {
         let mut nearest = (f32::INFINITY, u32::MAX);
-        for rows in graph.heads().chunks(4) {
-            let four = std::array::from_fn(|i| rows[i.min(rows.len() - 1)]);
-            for (&row, value) in rows.iter().zip(lane.values(target, four)) {
+        let record =
+            |i: usize| &graph.heads.records[i.min(graph.heads.rows.len() - 1) * lane.stride..];
+        for (c, rows) in graph.heads.rows.chunks(4).enumerate() {
+            let four = [0, 1, 2, 3].map(|i| record(c * 4 + i));
+            for (&row, value) in rows.iter().zip(lane.values_of(target, four)) {
                 if value < nearest.0 {
                     nearest = (value, row);
                 }
             }
         }
-        self.scored += graph.heads().len();
+        self.scored += graph.heads.rows.len();
         if (nearest.1 as usize) < lane.rows {
             self.is_new(nearest.1);
             self.push(nearest.0, nearest.1);

@@ -710,9 +710,8 @@ mod x86 {
                 let mut hits = 0;
                 for first_row in (0..GROUP).step_by($rows) {
                     // SAFETY: the contract.
-                    let sums = unsafe {
-                        $sweep_sums::<V>(group, panel, vector, first_row, margins)
-                    };
+                    let sums =
+                        unsafe { $sweep_sums::<V>(group, panel, vector, first_row, margins) };
                     for (row, sums) in (first_row..).zip(sums) {
                         let factor = $ops::floats(group.factor(row, panel.steps));
                         let bias = $ops::floats(group.bias(row, panel.steps));

@@ -46,11 +46,10 @@ fn distances<'py>(
     }
 }
 
-fn exact(py: Python<'_>, queries: usize, single: bool) -> PyResult<Py<PyAny>> {
-    if single {
-        true.into_py_any(py)
-    } else {
-        array(py, &[queries], vec![true; queries].into_iter()).into_py_any(py)
+fn flags(py: Python<'_>, exact: &[bool], single: bool) -> PyResult<Py<PyAny>> {
+    match exact {
+        [exact] if single => exact.into_py_any(py),
+        _ => array(py, &[exact.len()], exact.iter().copied()).into_py_any(py),
     }
 }
 
@@ -129,6 +128,7 @@ fn table(
 pub(super) struct Hits {
     ids: Py<PyAny>,
     distances: Py<PyAny>,
+    exact: Vec<bool>,
     queries: usize,
     k: usize,
     single: bool,
@@ -143,6 +143,7 @@ impl Hits {
         Self {
             ids: array(py, shape, hits.ids.iter().copied()).unbind(),
             distances: distances(py, shape, &hits.distances, double).unbind(),
+            exact: hits.exact.clone(),
             queries,
             k,
             single,
@@ -151,7 +152,15 @@ impl Hits {
 
     fn tables(&self, py: Python<'_>) -> PyResult<[String; 2]> {
         let offsets: Vec<usize> = (0..=self.queries).map(|i| i * self.k).collect();
-        let title = format!("Hits: {} queries, {} nearest, exact", self.queries, self.k);
+        let exact = self.exact.iter().filter(|&&exact| exact).count();
+        let how = if exact == self.queries {
+            "exact".into()
+        } else if exact == 0 {
+            "by the graph".into()
+        } else {
+            format!("{exact} exact, the others by the graph")
+        };
+        let title = format!("Hits: {} queries, {} nearest, {how}", self.queries, self.k);
         table(py, &title, &self.ids, &self.distances, &offsets)
     }
 }
@@ -173,7 +182,7 @@ impl Hits {
     /// Whether each answer is proven exact: bool of shape (n_queries,), or one bool.
     #[getter]
     fn exact(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        exact(py, self.queries, self.single)
+        flags(py, &self.exact, self.single)
     }
 
     fn __len__(&self) -> usize {
@@ -265,7 +274,7 @@ impl RadiusHits {
     /// Whether each answer is proven complete: bool of shape (n_queries,), or one bool.
     #[getter]
     fn exact(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        exact(py, self.queries(), self.single)
+        flags(py, &vec![true; self.queries()], self.single)
     }
 
     fn __len__(&self) -> usize {

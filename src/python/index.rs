@@ -10,9 +10,11 @@ use pyo3::types::{PyDict, PyFloat, PyInt, PyTuple};
 use super::array::{self, Count, OwnedFilter, Wanted, numpy_dtype};
 use super::hits::{Hits, RadiusHits};
 use super::monitor;
+use super::report::RecallReport;
 use crate::index::{self, Filter, Method, Options};
 use crate::metric::Metric;
 use crate::rows::{DType, Rows};
+use crate::threads::Silent;
 
 /// Nearest neighbours of vectors: exact, at matrix-product speed, without a copy.
 ///
@@ -33,6 +35,10 @@ use crate::rows::{DType, Rows};
 ///     Unique ids of the rows; 0, 1, 2, … by default.
 /// copy : bool, default=False
 ///     Copy the vectors first, so that later writes to the array do not matter.
+/// method : {"exact", "graph"}, default="exact"
+///     "graph" builds a graph as well (see `build_graph`), for approximate searches.
+/// seed : int, default=0
+///     Chooses the random rows that the graph's building starts from.
 /// threads : int, optional
 ///     Threads that prepare the index; as many as there are processors by default.
 /// progress : bool or callable, default=False
@@ -114,7 +120,7 @@ impl Index {
         }
     }
 
-    fn facts(&self) -> [(&'static str, String); 6] {
+    fn facts(&self) -> [(&'static str, String); 7] {
         let mib = self.index.nbytes() as f64 / MIB;
         let width = self.index.code_width().map_or_else(
             || "none: every row is judged in float64".into(),
@@ -126,6 +132,7 @@ impl Index {
             ("metric", self.index.metric().to_string()),
             ("numbers", self.dtype_name().to_string()),
             ("codes", width),
+            ("graph", if self.index.has_graph() { "yes".into() } else { "no".into() }),
             ("beside the vectors", format!("{mib:.1} MiB")),
         ]
     }
@@ -135,9 +142,9 @@ impl Index {
 impl Index {
     #[new]
     #[pyo3(signature = (vectors=None, *, dim=None, metric="euclidean", ids=None, copy=false,
-                        threads=None, progress=None),
+                        method="exact", seed=0, threads=None, progress=None),
            text_signature = "(vectors=None, *, dim=None, metric='euclidean', ids=None, copy=False, \
-                             threads=None, progress=False)")]
+                             method='exact', seed=0, threads=None, progress=False)")]
     #[allow(clippy::too_many_arguments)] // keywords, all of the public signature
     fn new(
         py: Python<'_>,
@@ -146,10 +153,21 @@ impl Index {
         metric: &str,
         ids: Option<&Bound<'_, PyAny>>,
         copy: bool,
+        method: &str,
+        seed: u64,
         threads: Option<&Bound<'_, PyAny>>,
         progress: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
         let metric: Metric = metric.parse()?;
+        let linked = match method {
+            "exact" => false,
+            "graph" => true,
+            _ => {
+                return Err(PyValueError::new_err(format!(
+                    "expected method to be 'exact' or 'graph', got '{method}'"
+                )));
+            }
+        };
         let dim = dim.map(|dim| array::count(dim, "dim")).transpose()?;
         let threads = self::threads(threads)?;
         let Some(vectors) = vectors else {
@@ -159,7 +177,11 @@ impl Index {
             if ids.is_some() {
                 return Err(PyValueError::new_err("ids= needs vectors; give ids to add() instead"));
             }
-            return Ok(Self { index: index::Index::empty(dim, metric)?, source: Mutex::new(None) });
+            let index = index::Index::empty(dim, metric)?;
+            if linked {
+                index.build_graph(seed, Some(1), &mut Silent)?;
+            }
+            return Ok(Self { index, source: Mutex::new(None) });
         };
         let wanted = Wanted { what: "vectors", dtype: None, single: false, copy };
         let array::Vectors { rows, array, .. } = array::vectors(vectors, wanted)?;
@@ -170,8 +192,12 @@ impl Index {
             );
         }
         let ids = ids.map(|ids| array::ids(ids, "ids")).transpose()?;
+        let ids = ids.as_deref();
         let index = monitor::run(py, progress, rows.len(), "row", usize::MAX, |monitor| {
-            index::Index::new(&rows, metric, ids.as_deref(), threads, monitor)
+            if !linked {
+                return index::Index::new(&rows, metric, ids, threads, monitor);
+            }
+            index::Index::with_graph(&rows, metric, ids, seed, threads, monitor)
         })?;
         Ok(Self { index, source: Mutex::new(Some(array.unbind())) })
     }
@@ -184,8 +210,13 @@ impl Index {
     ///     Of any number type, which need not be the index's.
     /// k : int, default=10
     ///     Neighbours per query, at least 1; all rows if there are fewer.
-    /// method : {"auto", "exact"}, default="auto"
-    ///     Both are exact.
+    /// method : {"auto", "exact", "graph"}, default="auto"
+    ///     "graph" walks through the graph, which must have been built, and may miss neighbours;
+    ///     "auto" does so where there is a graph and a walk costs less than looking at every row,
+    ///     as it does not for small data, large batches and filters that few rows pass.
+    /// effort : int, optional
+    ///     The width of the walk's beam: wider finds more and takes longer. ``index.effort`` by
+    ///     default, which `tune` sets.
     /// filter : array-like, optional
     ///     Which rows may answer: booleans aligned with ``index.ids``, or ids.
     /// threads : int, optional
@@ -196,7 +227,8 @@ impl Index {
     /// Returns
     /// -------
     /// Hits
-    ///     ``ids`` and ``distances`` of shape (n_queries, min(k, rows allowed)), nearest first.
+    ///     ``ids`` and ``distances`` of shape (n_queries, min(k, rows allowed)), nearest first;
+    ///     ``exact`` says of each query whether its answers are proven.
     ///
     /// Raises
     /// ------
@@ -317,8 +349,35 @@ impl Index {
         Ok(RadiusHits::new(py, hits, self.double(), queries.single))
     }
 
-    /// Build the graph.
-    #[pyo3(signature = (*, seed=0, threads=None, progress=None))]
+    /// Link near rows, so that searches need not look at all of them.
+    ///
+    /// From now on ``method="auto"`` walks through the graph where that costs less, and edits keep
+    /// the links up to date. The same rows and seed give the same graph at any number of threads.
+    ///
+    /// Parameters
+    /// ----------
+    /// seed : int, default=0
+    ///     Chooses the random rows that the building starts from.
+    /// threads : int, optional
+    ///     Threads to use; as many as there are processors by default.
+    /// progress : bool or callable, default=False
+    ///     True shows a bar where ``tqdm`` is installed; a callable gets ``(rows_done, rows)``.
+    ///
+    /// Raises
+    /// ------
+    /// ValueError
+    ///     If the metric is ``manhattan`` or ``chebyshev``, which are searched exactly.
+    ///
+    /// Examples
+    /// --------
+    /// >>> import numpy as np, omendb
+    /// >>> X = np.random.default_rng(0).standard_normal((5000, 16), dtype=np.float32)
+    /// >>> index = omendb.Index(X)
+    /// >>> index.build_graph()
+    /// >>> index.search(X[:2], k=3, method="graph").ids[:, 0]
+    /// array([0, 1])
+    #[pyo3(signature = (*, seed=0, threads=None, progress=None),
+           text_signature = "($self, *, seed=0, threads=None, progress=False)")]
     fn build_graph(
         &self,
         py: Python<'_>,
@@ -330,6 +389,87 @@ impl Index {
         monitor::run(py, progress, self.index.len(), "row", usize::MAX, |monitor| {
             self.index.build_graph(seed, threads, monitor)
         })
+    }
+
+    /// Find the effort that answers with this recall, and make it the index's own.
+    ///
+    /// Parameters
+    /// ----------
+    /// recall : float, default=0.95
+    ///     The mean share of the true neighbours that searches are to find, above 0 and up to 1.
+    /// k : int, default=10
+    ///     Neighbours per query.
+    /// queries : array-like of shape (n_queries, dim), optional
+    ///     What searches will ask for, at least 2; a thousand points half way between rows and
+    ///     rows near them by default.
+    /// threads : int, optional
+    ///     Threads to use; as many as there are processors by default.
+    ///
+    /// Returns
+    /// -------
+    /// RecallReport
+    ///     The recall on half of the queries, which did not choose the effort, with a lower bound,
+    ///     and a table of recall and speed. Where no effort reaches the recall, the widest tried
+    ///     is taken: compare ``recall`` with ``target``.
+    ///
+    /// Raises
+    /// ------
+    /// ValueError
+    ///     If there is no graph, or a parameter is out of range.
+    /// TypeError
+    ///     If the queries are not real numbers.
+    ///
+    /// Examples
+    /// --------
+    /// >>> import numpy as np, omendb
+    /// >>> X = np.random.default_rng(0).standard_normal((5000, 16), dtype=np.float32)
+    /// >>> index = omendb.Index(X, method="graph")
+    /// >>> report = index.tune(recall=0.9)
+    /// >>> report.effort == index.effort
+    /// True
+    #[pyo3(signature = (recall=0.95, k=Count(10), *, queries=None, threads=None),
+           text_signature = "($self, recall=0.95, k=10, *, queries=None, threads=None)")]
+    fn tune(
+        &self,
+        py: Python<'_>,
+        recall: f64,
+        k: Count,
+        queries: Option<&Bound<'_, PyAny>>,
+        threads: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<RecallReport> {
+        let queries = queries.map(Self::queries).transpose()?;
+        let rows = queries.as_ref().map(|queries| queries.rows.clone());
+        let threads = self::threads(threads)?;
+        let report = monitor::run(py, None, 1, "query", usize::MAX, |monitor| {
+            self.index.tune(recall, k.0, rows.as_ref(), threads, monitor)
+        })?;
+        Ok(RecallReport { report })
+    }
+
+    /// Walk through the graph and count what should not be.
+    ///
+    /// Returns
+    /// -------
+    /// dict or None
+    ///     ``rows`` of the index; ``unreachable``, those that no walk can come to; ``dangling``,
+    ///     links to rows that are not there; ``links`` in all; ``degree``, the most of a row.
+    ///     None where there is no graph.
+    ///
+    /// Examples
+    /// --------
+    /// >>> import numpy as np, omendb
+    /// >>> index = omendb.Index(np.eye(8), method="graph")
+    /// >>> index.check()["unreachable"]
+    /// 0
+    fn check<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
+        let Some(check) = py.detach(|| self.index.check()) else { return Ok(None) };
+        let counts = PyDict::new(py);
+        counts.set_item("rows", check.rows)?;
+        counts.set_item("unreachable", check.unreachable)?;
+        counts.set_item("dangling", check.dangling)?;
+        counts.set_item("links", check.links)?;
+        counts.set_item("degree", check.degree)?;
+        Ok(Some(counts))
     }
 
     /// Add rows after those there are. They are copied.
@@ -475,6 +615,18 @@ impl Index {
         self.index.metric().name()
     }
 
+    /// The width of the beam where a search names none: 64 until it is tuned.
+    #[getter]
+    fn effort(&self) -> usize {
+        self.index.effort()
+    }
+
+    /// Whether near rows are linked.
+    #[getter]
+    fn has_graph(&self) -> bool {
+        self.index.has_graph()
+    }
+
     /// Bytes that the index holds beside the vectors.
     #[getter]
     fn nbytes(&self) -> usize {
@@ -510,10 +662,15 @@ impl Index {
             && id.extract::<i64>().is_ok_and(|id| self.index.contains(id))
     }
 
-    /// Pickles as plain arrays: the vectors, their ids and the metric. Codes are made again.
+    /// Pickles as plain arrays: the vectors, their ids and the metric. Codes and links are made
+    /// again.
     fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
         let options = PyDict::new(py);
         options.set_item("metric", self.metric())?;
+        if let Some(seed) = self.index.seed() {
+            options.set_item("method", "graph")?;
+            options.set_item("seed", seed)?;
+        }
         options.set_item("ids", self.ids(py))?;
         let make = py.import("copyreg")?.getattr("__newobj_ex__")?;
         let vectors = PyTuple::new(py, [self.vectors(py)?])?;

@@ -10,6 +10,7 @@ mod array;
 mod hits;
 mod index;
 mod monitor;
+mod report;
 
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
@@ -66,6 +67,8 @@ mod _core {
     use super::index::Index;
     #[pymodule_export]
     use super::kernels;
+    #[pymodule_export]
+    use super::report::RecallReport;
     #[pymodule_export]
     #[allow(non_upper_case_globals)]
     const __version__: &str = env!("CARGO_PKG_VERSION");
