@@ -11,9 +11,12 @@ use arrow_ipc::{
     Block, Buffer, Endianness, Field, FieldArgs, FieldNode, FixedSizeList, FixedSizeListArgs,
     FloatingPoint, FloatingPointArgs, Footer, FooterArgs, Int, IntArgs, KeyValue, KeyValueArgs,
     Message, MessageArgs, MessageHeader, MetadataVersion, Precision, RecordBatch, RecordBatchArgs,
-    Schema, SchemaArgs, Type, root_as_footer, root_as_message,
+    Schema, SchemaArgs, Type, root_as_footer_with_opts, root_as_message_with_opts,
 };
-use flatbuffers::{FlatBufferBuilder, ForwardsUOffset, UnionWIPOffset, Vector, WIPOffset};
+use flatbuffers::{
+    FlatBufferBuilder, ForwardsUOffset, InvalidFlatbuffer, UnionWIPOffset, Vector, VerifierOptions,
+    WIPOffset,
+};
 
 use super::map::Map;
 use super::{ALIGN, BLOCK, Kind, Shape, from_hex, to_hex};
@@ -49,6 +52,7 @@ impl Layout {
     /// None if the numbers are too large for any file.
     pub(super) fn new(rows: usize, shapes: &[Shape]) -> Option<Self> {
         let int = |x: usize| i64::try_from(x).ok();
+        int(rows)?;
         let mut layout = Self { nodes: vec![], buffers: vec![], data: vec![], body: 0 };
         for shape in shapes {
             let values = rows.checked_mul(shape.width.max(1))?;
@@ -291,6 +295,22 @@ fn ensure(condition: bool, what: &str) -> Parsed<()> {
     if condition { Ok(()) } else { Err(what.to_owned()) }
 }
 
+/// What a description of so many bytes may claim to hold. Names and values may lie upon one
+/// another in it: a small file could otherwise describe gigabytes of text.
+fn limits(bytes: usize) -> VerifierOptions {
+    VerifierOptions { max_apparent_size: bytes.saturating_mul(8), ..Default::default() }
+}
+
+/// Without the trace of where in the description it was.
+fn first_line(error: &InvalidFlatbuffer) -> String {
+    error.to_string().lines().next().unwrap_or_default().to_owned()
+}
+
+/// A name as a message shows it, whatever somebody put there.
+pub(super) fn shown(name: &str) -> String {
+    name.chars().take(40).flat_map(char::escape_debug).collect()
+}
+
 /// Whether a checksum is as expected. A fuzzer cannot guess one, and what lies behind must stand
 /// without it.
 pub(super) fn matches(checksum: u32, expected: u32) -> bool {
@@ -334,7 +354,8 @@ pub(super) fn parse(map: &Map) -> Parsed<Parts> {
         "its footer does not match the checksum that omendb would have put there",
     )?;
 
-    let footer = root_as_footer(&bytes).map_err(|error| format!("its footer: {error}"))?;
+    let footer = root_as_footer_with_opts(&limits(bytes.len()), &bytes)
+        .map_err(|error| format!("its footer: {}", first_line(&error)))?;
     let entries = pairs(footer.custom_metadata());
     let entry = |key: &str| {
         let entry = entries.iter().find(|(k, _)| *k == key);
@@ -342,7 +363,8 @@ pub(super) fn parse(map: &Map) -> Parsed<Parts> {
     };
     let format = entry("omendb.format")?;
     if format != FORMAT {
-        return Err(format!("its format is {format:.20}, and this omendb reads format {FORMAT}"));
+        let format = shown(format);
+        return Err(format!("its format is {format}, and this omendb reads format {FORMAT}"));
     }
     ensure(footer.version() == MetadataVersion::V5, "its footer is not of Arrow's version 5")?;
     let dictionaries = footer.dictionaries().map_or(0, |blocks| blocks.len());
@@ -412,8 +434,8 @@ fn pairs(entries: Option<Pairs<'_>>) -> Vec<(&str, &str)> {
 
 /// The rows of a record batch whose description is that of these columns.
 fn batch_rows(message: &[u8], shapes: &[Shape], body: usize) -> Parsed<usize> {
-    let message =
-        root_as_message(message).map_err(|error| format!("its record batch's message: {error}"))?;
+    let message = root_as_message_with_opts(&limits(message.len()), message)
+        .map_err(|error| format!("its record batch's message: {}", first_line(&error)))?;
     let batch = message.header_as_record_batch().ok_or("its message is not a record batch")?;
     ensure(
         message.version() == MetadataVersion::V5
@@ -435,15 +457,16 @@ fn batch_rows(message: &[u8], shapes: &[Shape], body: usize) -> Parsed<usize> {
 
 /// The columns of a schema, if all are such as this crate writes.
 fn shapes(schema: &Schema<'_>) -> Parsed<Vec<Shape>> {
-    let fields = schema.fields().ok_or("its schema has no columns")?;
+    // Without one, nothing would stand behind the number of rows.
+    let fields = schema.fields().filter(|fields| !fields.is_empty()).ok_or("it has no columns")?;
     let mut names = HashSet::with_capacity(fields.len());
     let mut shapes = Vec::with_capacity(fields.len());
     for field in fields {
         let name = field.name().ok_or("a column has no name")?;
         if !names.insert(name) {
-            return Err(format!("it has two columns named {name}"));
+            return Err(format!("it has two columns named {}", shown(name)));
         }
-        let refuse = || format!("column {name} is of a type that omendb does not write");
+        let refuse = || format!("column {} is of a type that omendb does not write", shown(name));
         let children = field.children().map_or(0, |children| children.len());
         let (width, item) = match field.type_as_fixed_size_list() {
             None if children == 0 => (0, field),

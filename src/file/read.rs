@@ -107,7 +107,7 @@ impl Mapped {
         let what = match self.column(name) {
             Some(view) if (view.kind, view.width) == (kind, width) => return Ok(view),
             Some(View { kind: got, width: wide, .. }) => format!(
-                "expected column {name} of {kind:?} with width {width}, got {got:?} with {wide}"
+                "expected column {name} of {kind:?}, {width} a row, got {got:?}, {wide} a row"
             ),
             None => format!("it has no column {name}"),
         };
@@ -155,8 +155,9 @@ impl Mapped {
         }
         let name = self.parts.shapes[view.column].name.as_str();
         let what = format!(
-            "block {block} of column {name} (bytes {start} to {end} of the file) does not match \
-             its checksum"
+            "block {block} of column {} (bytes {start} to {end} of the file) does not match its \
+             checksum",
+            format::shown(name)
         );
         Err(Error::damaged(&self.path, Some(name), what))
     }

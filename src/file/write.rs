@@ -15,7 +15,7 @@ use crate::threads::{Monitor, Worker, run};
 /// Small pieces are gathered to this many bytes before they are written.
 const GATHER: usize = 1 << 20;
 /// Bytes after which the disk is waited for: between two, nobody hears the monitor.
-const SYNC: usize = 16 << 20;
+const SYNC: usize = 8 << 20;
 
 /// Appends the next bytes of a column, of any number but 0.
 type Source<'a> = Box<dyn FnMut(&mut Vec<u8>) + Send + 'a>;
@@ -66,7 +66,7 @@ impl<'a> Column<'a> {
 ///
 /// # Panics
 ///
-/// If two columns have one name, or a source gives more or fewer bytes than its rows have.
+/// If there is no column, if two have one name, or if a source gives more or fewer bytes than its rows have.
 pub(crate) fn write(
     path: &Path,
     rows: usize,
@@ -74,6 +74,7 @@ pub(crate) fn write(
     metadata: &[(&str, &str)],
     monitor: &mut dyn Monitor,
 ) -> Result<()> {
+    assert!(!columns.is_empty(), "a file has a column");
     let target = Target::of(path)?;
     let (shapes, sources): (Vec<_>, Vec<_>) =
         columns.into_iter().map(|column| (column.shape, column.source)).unzip();
@@ -139,9 +140,6 @@ impl Target {
     /// A new file beside the target, open to nobody to whom that is not; it is removed when
     /// dropped. Where there is no target yet, the system applies the process's umask.
     fn temporary(&self) -> Result<NamedTempFile> {
-        let mut prefix = std::ffi::OsString::from(".");
-        prefix.push(self.path.file_name().unwrap_or_default());
-        prefix.push("-");
         let mut options = File::options();
         options.write(true).create_new(true);
         #[cfg(unix)]
@@ -149,7 +147,7 @@ impl Target {
             std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         }
         let file = tempfile::Builder::new()
-            .prefix(&prefix)
+            .prefix(".omendb-")
             .suffix(".tmp")
             .make_in(&self.folder, |path| options.open(path))
             .map_err(|error| self.failed(&error))?;
