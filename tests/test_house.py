@@ -43,8 +43,8 @@ HOMES = {
     "numpy": ("python",),
     "faer": ("kernels/matmul.rs",),
     "memmap2": ("file/map.rs",),
-    "arrow_ipc": ("file/format.rs",),
-    "flatbuffers": ("file/format.rs",),
+    "arrow_ipc": ("file/format.rs", "file/tests.rs"),
+    "flatbuffers": ("file/format.rs", "file/tests.rs"),
 }
 
 # SIMD, memory borrowed from the caller, the boundary where it is handed over, mapped files, and the
