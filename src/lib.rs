@@ -22,6 +22,7 @@
 mod codes;
 mod error;
 mod exact;
+mod file;
 mod graph;
 mod index;
 mod kernels;
@@ -47,5 +48,18 @@ pub mod measure {
     /// Operations a second of the 8-bit sweep alone, on one core.
     pub fn sweep(isa: crate::Isa, rows: usize, dim: usize, queries: usize) -> f64 {
         crate::kernels::int8::rate(isa, rows, dim, queries)
+    }
+}
+
+/// Not part of the interface: what `fuzz/` calls.
+#[doc(hidden)]
+pub mod fuzzing {
+    /// Takes bytes for a file and touches all that a loader may touch.
+    ///
+    /// # Errors
+    ///
+    /// `Damaged` if they are none.
+    pub fn file(bytes: &[u8]) -> crate::Result<()> {
+        crate::file::explore(bytes)
     }
 }

@@ -30,19 +30,26 @@ ORDER = [
     "selection",
     "exact",
     "graph",
-    "index",
     "file",
+    "index",
     "database",
     "capi",
     "python",
 ]
 
 # Where a foreign crate may be named, so that replacing it touches those files only.
-HOMES = {"pyo3": ("python",), "numpy": ("python",), "faer": ("kernels/matmul.rs",)}
+HOMES = {
+    "pyo3": ("python",),
+    "numpy": ("python",),
+    "faer": ("kernels/matmul.rs",),
+    "memmap2": ("file/map.rs",),
+    "arrow_ipc": ("file/format.rs", "file/tests.rs"),
+    "flatbuffers": ("file/format.rs", "file/tests.rs"),
+}
 
-# SIMD, memory borrowed from the caller, the boundary where it is handed over, and the one pointer
-# that makes the pool survive a fork.
-UNSAFE_HOMES = ("kernels", "rows.rs", "threads.rs", "python")
+# SIMD, memory borrowed from the caller, the boundary where it is handed over, mapped files, and the
+# one pointer that makes the pool survive a fork.
+UNSAFE_HOMES = ("kernels", "rows.rs", "threads.rs", "file/map.rs", "python")
 
 # What could run code hidden in data. Python's own `compile` of a pattern is a method, not this.
 BANNED_IMPORTS = {"cloudpickle", "dill", "marshal", "pickle", "shelve"}

@@ -12,7 +12,7 @@ mod index;
 mod monitor;
 mod report;
 
-use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -24,7 +24,13 @@ impl From<Error> for PyErr {
         match error {
             Error::DimensionMismatch { .. }
             | Error::InvalidParameter(_)
-            | Error::BadNumber { .. } => PyValueError::new_err(error.to_string()),
+            | Error::BadNumber { .. }
+            | Error::Damaged { .. } => PyValueError::new_err(error.to_string()),
+            // With the system's number, Python itself chooses FileNotFoundError and its like.
+            Error::File { path, code: Some(code), reason } => {
+                PyOSError::new_err((code, reason, path.into_os_string()))
+            }
+            Error::File { code: None, .. } => PyOSError::new_err(error.to_string()),
             // Only a monitor stops a call, and it keeps the exception that made it do so.
             Error::Interrupted => PyRuntimeError::new_err("interrupted"),
         }
