@@ -1,6 +1,7 @@
 """The typed face of the extension module; the docstrings live in the Rust source."""
 
 from collections.abc import Callable
+from os import PathLike
 from typing import Any, Literal, TypeAlias, final, overload
 
 import numpy as np
@@ -118,6 +119,11 @@ class Index:
         queries: ArrayLike | None = None,
         threads: int | None = None,
     ) -> RecallReport: ...
+    def save(self, path: str | PathLike[str], *, progress: _Progress = False) -> None: ...
+    @staticmethod
+    def load(
+        path: str | PathLike[str], *, threads: int | None = None, progress: _Progress = False
+    ) -> Index: ...
     def check(self) -> dict[str, int] | None: ...
     def add(
         self,

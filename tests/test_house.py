@@ -42,14 +42,14 @@ HOMES = {
     "pyo3": ("python",),
     "numpy": ("python",),
     "faer": ("kernels/matmul.rs",),
-    "memmap2": ("file/map.rs",),
+    "memmap2": ("file/map.rs", "index/saved.rs",),
     "arrow_ipc": ("file/format.rs", "file/tests.rs"),
     "flatbuffers": ("file/format.rs", "file/tests.rs"),
 }
 
 # SIMD, memory borrowed from the caller, the boundary where it is handed over, mapped files, and the
 # one pointer that makes the pool survive a fork.
-UNSAFE_HOMES = ("kernels", "rows.rs", "threads.rs", "file/map.rs", "python")
+UNSAFE_HOMES = ("kernels", "rows.rs", "threads.rs", "file/map.rs", "index/saved.rs", "python")
 
 # What could run code hidden in data. Python's own `compile` of a pattern is a method, not this.
 BANNED_IMPORTS = {"cloudpickle", "dill", "marshal", "pickle", "shelve"}

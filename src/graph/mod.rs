@@ -39,7 +39,7 @@ pub(crate) const DEFAULT_EFFORT: usize = 64;
 /// Rows that a walk may start from: enough that one is near, few enough to score all.
 const HEADS: usize = 256;
 /// What an unused link holds.
-const NONE: u32 = u32::MAX;
+pub(crate) const NONE: u32 = u32::MAX;
 /// Rows that can be linked: the highest bit of a row's number tells what was expanded.
 pub(crate) const MOST_ROWS: usize = 1 << 31;
 
@@ -118,6 +118,35 @@ impl Graph {
 
     pub(crate) fn heads(&self) -> &[u32] {
         &self.heads.rows
+    }
+
+    /// The graph of all rows with these links, [`DEGREE`] a row, and heads.
+    ///
+    /// `None` if it cannot be one: a link or head to no row, or no head.
+    pub(crate) fn restored(
+        corpus: Corpus<'_>,
+        links: &[u32],
+        heads: Vec<u32>,
+        seed: u64,
+        lift: f32,
+    ) -> Option<Self> {
+        let lane = Lane::new(corpus, lift)?;
+        let rows = lane.rows as u32;
+        let bad = |&link: &u32| link >= rows;
+        if heads.is_empty() || heads.iter().any(bad) || !lift.is_finite() {
+            return None;
+        }
+        let mut graph = Self { links: Vec::new(), heads: Arc::default(), seed, lift, unproven: 0 };
+        graph.grow(lane.rows);
+        for (row, links) in (0..rows).zip(links.chunks_exact(DEGREE)) {
+            let end = links.iter().position(|&link| link == NONE).unwrap_or(DEGREE);
+            if links[..end].iter().any(|link| bad(link) || *link == row) {
+                return None;
+            }
+            graph.set_links(row, &links[..end]);
+        }
+        graph.heads = Arc::new(Heads::new(&lane, heads));
+        Some(graph)
     }
 
     /// Walks through the graph and counts what should not be.

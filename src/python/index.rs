@@ -1,5 +1,6 @@
 //! The index as a Python class.
 
+use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use numpy::{PyArray1, PyUntypedArray};
@@ -444,6 +445,83 @@ impl Index {
             self.index.tune(recall, k.0, rows.as_ref(), threads, monitor)
         })?;
         Ok(RecallReport { report })
+    }
+
+    /// Write the index to a file, which replaces one that is there.
+    ///
+    /// The file is an Arrow IPC file with checksums: pyarrow, pandas, Polars and DuckDB read its
+    /// columns ``ids``, ``vectors`` (bfloat16 as its bits in uint16) and ``links``. Removed rows
+    /// are left out. It is written beside the old one and takes its place when it is complete.
+    ///
+    /// Parameters
+    /// ----------
+    /// path : str or os.PathLike
+    ///     By convention ``something.omen``.
+    /// progress : bool or callable, default=False
+    ///     True shows a bar where ``tqdm`` is installed; a callable gets ``(rows_done, rows)``.
+    ///
+    /// Raises
+    /// ------
+    /// OSError
+    ///     If the file cannot be written. An old one is untouched then.
+    ///
+    /// Examples
+    /// --------
+    /// >>> import numpy as np, omendb, tempfile, pathlib
+    /// >>> path = pathlib.Path(tempfile.mkdtemp()) / "eye.omen"
+    /// >>> omendb.Index(np.eye(3)).save(path)
+    /// >>> omendb.Index.load(path).search([1.0, 0.0, 0.0], k=1).ids
+    /// array([0])
+    #[pyo3(signature = (path, *, progress=None), text_signature = "($self, path, *, progress=False)")]
+    fn save(
+        &self,
+        py: Python<'_>,
+        path: PathBuf,
+        progress: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        monitor::run(py, progress, self.index.len(), "row", usize::MAX, |monitor| {
+            self.index.save(&path, monitor)
+        })
+    }
+
+    /// Load an index from a file that `save` wrote. The vectors stay in the mapped file.
+    ///
+    /// Everything is checked against the file's checksums; links that are damaged are built again.
+    /// Do not write to the file while it is in use: `save` replaces it, which is safe.
+    ///
+    /// Parameters
+    /// ----------
+    /// path : str or os.PathLike
+    ///     The file.
+    /// threads : int, optional
+    ///     Threads to use; as many as there are processors by default.
+    /// progress : bool or callable, default=False
+    ///     True shows a bar where ``tqdm`` is installed; a callable gets ``(done, 1)``.
+    ///
+    /// Returns
+    /// -------
+    /// Index
+    ///
+    /// Raises
+    /// ------
+    /// OSError
+    ///     If there is no such file or it cannot be read.
+    /// ValueError
+    ///     If the file is damaged, or no file of omendb.
+    #[staticmethod]
+    #[pyo3(signature = (path, *, threads=None, progress=None),
+           text_signature = "(path, *, threads=None, progress=False)")]
+    fn load(
+        py: Python<'_>,
+        path: PathBuf,
+        threads: Option<&Bound<'_, PyAny>>,
+        progress: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Self> {
+        let threads = self::threads(threads)?;
+        let index = monitor::run(py, progress, 1, "file", usize::MAX, |monitor| {
+            index::Index::load(&path, threads, monitor)
+        })?;
+        Ok(Self { index, source: Mutex::new(None) })
     }
 
     /// Walk through the graph and count what should not be.

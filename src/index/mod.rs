@@ -6,6 +6,8 @@
 //! nothing. Locks are held for the time it takes to copy a pointer, so a fork cannot inherit one
 //! that stays shut.
 
+mod saved;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Instant;
