@@ -48,7 +48,7 @@ CACHE = ROOT / ".cache" / "bench"
 PACKAGES = ROOT.parent / "shared" / "data" / "debian-packages" / "vectors.npy"
 K = 10
 QUERIES = 2_000
-FILTER_QUERIES = 200
+FILTER_QUERIES = 100
 SPARE = 20_000  # further rows of a generated set, to be added to a full index
 SEED = 0
 ROUNDS = 5
@@ -666,6 +666,7 @@ LIBRARIES: dict[str, type[Library]] = {
     "truth": Truth,
 }
 ALL_PEERS = ("hnswlib", "FAISS", "SVS", "VSAG", "USearch")
+QUICK_PEERS = ALL_PEERS[:4]  # USearch is the slowest, so never the best peer
 DATA = (
     Data("debian-packages", "cosine", ALL_PEERS, file=str(PACKAGES)),
     Data(
@@ -790,8 +791,8 @@ class Curve:
             return rates[efforts[0]]
         below, above = (self.at(effort) for effort in efforts)
         share = (recall - below) / (above - below)
-        slow, fast = (math.log(rates[effort]) for effort in efforts)
-        return math.exp((1 - share) * slow + share * fast)
+        first, second = (math.log(rates[effort]) for effort in efforts)
+        return math.exp((1 - share) * first + share * second)
 
 
 @dataclass
@@ -815,6 +816,15 @@ def line(library: str, text: str) -> None:
     print(f"  {library:8}  {text}", flush=True)
 
 
+def build_text(built: dict[str, float], beside: float) -> str:
+    """Return what a build took, and the index's bytes a row beside the vectors."""
+    text = f"build {built['cpu_s']:8.1f} CPU s ({built['wall_s']:.1f} s by the clock)"
+    text = f"{text}, {beside:5,.0f} bytes a row beside the vectors"
+    if "memory" in built:
+        text = f"{text}, memory {built['memory'] / 2**20:+,.0f} MiB"
+    return text
+
+
 def prepare(data: Data, report: Report) -> None:
     """Make, or find, the data and the peers' indexes; print the figures of the builds."""
     once("truth", "prepare", data)
@@ -828,8 +838,7 @@ def prepare(data: Data, report: Report) -> None:
             line(peer, f"is left out: {error}")
             continue
         beside = (built["file"] - 4 * rows * dim) / rows
-        text = f"build {built['cpu_s']:8.1f} CPU s ({built['wall_s']:.1f} s by the clock)"
-        line(peer, f"{text}, {beside:5,.0f} bytes a row beside the vectors")
+        line(peer, build_text(built, beside))
         report.built[peer] = built
         report.note("build", data, library=peer, **built)
 
@@ -839,10 +848,9 @@ def measure_build(data: Data, report: Report) -> None:
     rows, dim = data.load("rows").shape
     with Remote("omendb") as remote:
         built = [remote.call("built", data) for _ in range(ROUNDS)]
-    cpu, wall = (statistics.median(one[key] for one in built) for key in ("cpu_s", "wall_s"))
+    median = {key: statistics.median(one[key] for one in built) for key in built[0]}
     beside = built[-1]["nbytes"] / rows
-    text = f"build {cpu:8.1f} CPU s ({wall:.1f} s by the clock)"
-    line("omendb", f"{text}, {beside:5,.0f} bytes a row beside the vectors")
+    line("omendb", build_text(median, beside))
     report.note("build", data, library="omendb", builds=built)
     for peer, figures in report.built.items():
         goal: Goal = NO_GOAL
@@ -1122,6 +1130,8 @@ def main() -> int:
     for data in DATA:
         if data.name not in options.data or (options.quick and data is not DATA[0]):
             continue
+        if options.quick:
+            data = replace(data, peers=QUICK_PEERS)
         if data.file and not Path(data.file).exists():
             print(f"There is no {data.file}: {data.name} is left out.")
             continue
