@@ -7,7 +7,11 @@ set, in a process that does nothing else, and its index is kept in `.cache/bench
 omendb's is built anew every time. Ratios of builds are ratios of CPU seconds, which other work on
 the machine disturbs less than the clock. Searches are compared at equal recall: a sweep finds the
 efforts on either side of the wanted recall, the libraries take turns at those, and the rate is
-read between them (log of the rate over recall).
+read between them (log of the rate over recall). Answers count as right when they are as near as
+the k-th nearest row, by float64 distances.
+
+A run without its cache first builds every peer's index: minutes for the small set, two hours for
+all. `--without-omendb --only search` does that and no more than the peers' searches.
 """
 
 import argparse
@@ -684,7 +688,7 @@ DATA = (
     Data(
         "clustered-1m",
         "euclidean",
-        ALL_PEERS[:3],  # the others' builds take long, and never won
+        ALL_PEERS[:3],  # the builds of two more would take half an hour
         rows=MILLION,
         dim=128,
         clusters=1_000,
