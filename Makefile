@@ -74,11 +74,13 @@ format: $(VENV)/.dev ## rewrite Rust and Python in the project's format
 	$(PY) -m ruff check --fix
 	$(PY) -m ruff format
 
-bench: $(EXTENSION) $(VENV)/.bench ## omendb beside FAISS and scikit-learn (BENCH_ARGS=... to choose)
-	$(PY) benches/exact.py $(BENCH_ARGS)
+bench: $(EXTENSION) $(VENV)/.bench ## omendb beside its peers (EXACT_ARGS=..., GRAPH_ARGS=... to choose)
+	$(PY) benches/exact.py $(EXACT_ARGS)
+	$(PY) benches/graph.py $(GRAPH_ARGS)
 
-bench-quick: $(EXTENSION) $(VENV)/.bench ## its short form, under two minutes
-	$(PY) benches/exact.py --quick $(BENCH_ARGS)
+bench-quick: $(EXTENSION) $(VENV)/.bench ## its short form: the small sets, two minutes for each half
+	$(PY) benches/exact.py --quick $(EXACT_ARGS)
+	$(PY) benches/graph.py --quick $(GRAPH_ARGS)
 
 wheel: $(VENV)/.base ## the wheel as published, into dist/
 	rm -rf dist

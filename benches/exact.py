@@ -337,7 +337,10 @@ class Row:
         median, low, high = (f"{value:.{digits}f}" for value in values)
         spread = f" ({low}-{high})" if len(self.ratios) > 1 else ""
         sign = "<" if self.less else ""
-        goals = [f"{sign}{g:g}{self.unit}" if g else "-" for g in (self.required, self.aim)]
+        goals = [
+            "-" if goal is None else f"{sign}{goal:g}{self.unit}"
+            for goal in (self.required, self.aim)
+        ]
         if self.required is None:
             met = "-"
         elif self.reaches(self.aim):
@@ -442,14 +445,13 @@ def measure_sweep(timeout_s: float) -> list[Row]:
         return []
 
 
-def environment() -> dict[str, str]:
+def environment(packages: Sequence[str]) -> dict[str, str]:
     """Return what the numbers depend on."""
     cpu = platform.processor()
     if sys.platform == "linux":
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         models = (line.split(":")[1].strip() for line in lines if line.startswith("model name"))
         cpu = next(models, cpu)
-    packages = ("omendb", "faiss-cpu", "scikit-learn", "numpy")
     versions = {package: importlib.metadata.version(package) for package in packages}
     return {
         "date": datetime.date.today().isoformat(),
@@ -500,7 +502,7 @@ def main() -> int:
         print(f"There is no {real.file}: the real data are left out.")
         data.remove(real)
 
-    about = environment()
+    about = environment(("omendb", "faiss-cpu", "scikit-learn", "numpy"))
     print(", ".join(f"{key} {value}" for key, value in about.items()))
     table: list[Row] = []
     raw: list[dict[str, Any]] = []
