@@ -21,6 +21,7 @@ try:
     from scipy.sparse import csr_array, csr_matrix
     from sklearn import get_config
     from sklearn.base import BaseEstimator
+    from sklearn.utils import check_random_state
     from sklearn.utils._param_validation import Interval, StrOptions
     from sklearn.utils.validation import check_is_fitted, validate_data
 except ImportError as error:
@@ -41,10 +42,11 @@ _MINKOWSKI = {1: "manhattan", 2: "euclidean", np.inf: "chebyshev"}
 
 
 class NearestNeighbors(BaseEstimator):
-    """Exact nearest neighbours, in place of `sklearn.neighbors.NearestNeighbors`.
+    """Nearest neighbours, in place of `sklearn.neighbors.NearestNeighbors`.
 
-    Distances are judged in double precision on the numbers as they are, and equal distances
-    are ordered by row. The answers do not depend on `n_jobs`.
+    They are exact unless `algorithm` is "graph". Distances are judged in double precision on the
+    numbers as they are, and equal distances are ordered by row. The answers do not depend on
+    `n_jobs`.
 
     Parameters
     ----------
@@ -53,9 +55,11 @@ class NearestNeighbors(BaseEstimator):
     radius : float or None, default=1.0
         Largest distance where a radius method is not told otherwise, in the unit of `metric`,
         at least 0. The mostly negative radii of "inner_product" go to the methods.
-    algorithm : {"auto", "exact", "brute"}, default="auto"
-        "auto" leaves the choice to `omendb.Index.search`. "exact" and "brute", scikit-learn's
-        name for it, always compare with every row.
+    algorithm : {"auto", "exact", "brute", "graph"}, default="auto"
+        "auto", "exact" and "brute", scikit-learn's name for it, compare with every row. "graph"
+        builds a graph of near rows in `fit`, tunes it to `target_recall`, and walks through it in
+        `kneighbors`: faster on large data, at the price of some missed neighbours. Radius methods
+        are always exact.
     metric : str, default="minkowski"
         "euclidean" ("l2"), "sqeuclidean", "cosine", "inner_product" ("ip", "dot"; the distance
         is the negative product), "manhattan" ("l1", "cityblock"), "chebyshev" ("linf"), or
@@ -63,6 +67,10 @@ class NearestNeighbors(BaseEstimator):
     p : float or None, default=2
         The power of "minkowski": 1 for "manhattan", 2 for "euclidean", infinity for
         "chebyshev". Other metrics ignore it.
+    target_recall : float, default=0.95
+        For "graph": the mean share of the true neighbours to find, above 0 and up to 1.
+    random_state : int, RandomState instance or None, default=0
+        For "graph": chooses the random rows that its building starts from. ``None`` draws anew.
     n_jobs : int or None, default=None
         Threads. ``None`` uses all cores, or ``OMP_NUM_THREADS`` where it is set, as
         scikit-learn's own exact search does; joblib sets it in its worker processes, so that
@@ -72,6 +80,9 @@ class NearestNeighbors(BaseEstimator):
     ----------
     effective_metric_ : str
         `metric`, with "minkowski" resolved by `p`.
+    recall_ : float
+        For "graph": the recall measured in `fit`, on points between near rows (see
+        `omendb.Index.tune`). Below `target_recall` where that could not be reached.
     n_features_in_ : int
         Columns seen in `fit`.
     feature_names_in_ : ndarray of shape (n_features_in_,), object
@@ -93,9 +104,11 @@ class NearestNeighbors(BaseEstimator):
     _parameter_constraints = {  # noqa: RUF012 (scikit-learn reads it as a plain attribute)
         "n_neighbors": [Interval(Integral, 1, None, closed="left"), None],
         "radius": [Interval(Real, 0, None, closed="both"), None],
-        "algorithm": [StrOptions({"auto", "exact", "brute"})],
+        "algorithm": [StrOptions({"auto", "exact", "brute", "graph"})],
         "metric": [StrOptions(_METRICS)],
         "p": [Interval(Real, 0, None, closed="right"), None],
+        "target_recall": [Interval(Real, 0, 1, closed="right")],
+        "random_state": ["random_state"],
         "n_jobs": [
             Interval(Integral, None, -1, closed="right"),
             Interval(Integral, 1, None, closed="left"),
@@ -108,9 +121,11 @@ class NearestNeighbors(BaseEstimator):
         *,
         n_neighbors: int | None = 5,
         radius: float | None = 1.0,
-        algorithm: Literal["auto", "exact", "brute"] = "auto",
+        algorithm: Literal["auto", "exact", "brute", "graph"] = "auto",
         metric: str = "minkowski",
         p: float | None = 2,
+        target_recall: float = 0.95,
+        random_state: Any = 0,
         n_jobs: int | None = None,
     ) -> None:
         self.n_neighbors = n_neighbors
@@ -118,6 +133,8 @@ class NearestNeighbors(BaseEstimator):
         self.algorithm = algorithm
         self.metric = metric
         self.p = p
+        self.target_recall = target_recall
+        self.random_state = random_state
         self.n_jobs = n_jobs
 
     def fit(self, X: ArrayLike, y: object = None) -> Self:
@@ -149,7 +166,13 @@ class NearestNeighbors(BaseEstimator):
             if self.p not in _MINKOWSKI:
                 raise ValueError(f"metric='minkowski' needs p of 1, 2 or infinity, got {self.p!r}")
             metric = _MINKOWSKI[self.p]
-        self._index = Index(self._validated(X, reset=True), metric=metric, threads=self._threads())
+        vectors, threads = self._validated(X, reset=True), self._threads()
+        if self.algorithm == "graph":
+            seed = int(check_random_state(self.random_state).randint(2**31))
+            self._index = Index(vectors, metric=metric, method="graph", seed=seed, threads=threads)
+            self.recall_ = self._tuned(threads)
+        else:
+            self._index = Index(vectors, metric=metric, threads=threads)
         self.effective_metric_ = metric
         self.n_samples_fit_ = len(self._index)
         return self
@@ -354,7 +377,7 @@ class NearestNeighbors(BaseEstimator):
         hits = self._index.search(
             queries,
             int(k) + leave_out,
-            method="auto" if self.algorithm == "auto" else "exact",
+            method="graph" if self.algorithm == "graph" else "exact",
             threads=self._threads(),
         )
         if not leave_out:
@@ -365,6 +388,13 @@ class NearestNeighbors(BaseEstimator):
         keep[keep.all(axis=1), -1] = False
         shape = (len(queries), int(k))
         return hits.distances[keep].reshape(shape), hits.ids[keep].reshape(shape)
+
+    def _tuned(self, threads: int | None) -> float:
+        """Tune the graph to `target_recall` and return what it reaches."""
+        if len(self._index) < 2 or self._index.check() is None:
+            return 1.0  # every search is exact there
+        k = min(self.n_neighbors or 1, len(self._index))
+        return self._index.tune(self.target_recall, k, threads=threads).recall
 
     def _within_radius(
         self, X: ArrayLike | None, radius: float | None

@@ -42,7 +42,10 @@ HOMES = {
     "pyo3": ("python",),
     "numpy": ("python",),
     "faer": ("kernels/matmul.rs",),
-    "memmap2": ("file/map.rs", "index/saved.rs",),
+    "memmap2": (
+        "file/map.rs",
+        "index/saved.rs",
+    ),
     "arrow_ipc": ("file/format.rs", "file/tests.rs"),
     "flatbuffers": ("file/format.rs", "file/tests.rs"),
 }

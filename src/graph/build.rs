@@ -1,11 +1,11 @@
 //! Links for all rows at once, by matrix products.
 //!
 //! 1. **Carve.** Rows are given to the nearest of some random leaders, each row to several, until
-//!    parts are small: overlapping *leaves* (PiPNN, Rubel et al., 2026, section 3). All of it is
-//!    8-bit products of rows with leaders.
+//!    parts are small: overlapping *leaves* (after `PiPNN`, as pull request 856 of `DiskANN` describes it). All of
+//!    it is 8-bit products of rows with leaders.
 //! 2. **Compare** all rows of a leaf with each other and keep each row's nearest few.
 //! 3. **Prune** what a row collected: a candidate goes if a link that is kept is nearer to it, by
-//!    a factor, than the row is (`RobustPrune`, Jayaram Subramanya et al., "DiskANN", 2019).
+//!    a factor, than the row is (`RobustPrune`, Jayaram Subramanya et al., `DiskANN`, 2019).
 //! 4. **Reverse**: rows that are linked to link back, are pruned again where links are too many,
 //!    and filled up with the nearest that were not kept.
 //! 5. **Refine**, where a probe says that it pays: walk to each row through the graph, and prune
@@ -69,7 +69,7 @@ pub(super) struct Link {
 
 impl Link {
     /// Its place among the candidates of `row`; see the header on ties.
-    pub(super) fn order(&self, row: u32) -> (u32, u32) {
+    pub(super) fn order(self, row: u32) -> (u32, u32) {
         (self.distance.to_bits(), self.row.wrapping_sub(row))
     }
 }

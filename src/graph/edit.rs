@@ -4,7 +4,7 @@
 //! are pruned again where they are full, down to a few free places, so that the next ones cost
 //! nothing. Rows that come together are also compared with each other, since no walk can find them.
 //! Around a row that goes, each row that was linked to it takes over its links, pruned (Singh et
-//! al., "FreshDiskANN", 2021, section 4.2).
+//! al., `FreshDiskANN`, 2021).
 //!
 //! Links are written where they are. What they were is kept until the edit is done, so that one
 //! that is interrupted leaves every link as it was.

@@ -54,7 +54,7 @@ pub(crate) struct Graph {
     pub(crate) seed: u64,
     /// For inner products, the largest squared norm at the build: rows are linked by the distance
     /// of `(z, √(lift − ‖z‖²))`, all of one length, whose order from a query is the product's
-    /// (Bachrach et al., "Speeding up the Xbox recommender system", 2014, section 3).
+    /// (Bachrach et al., "Speeding up the Xbox recommender system", 2014).
     pub(crate) lift: f32,
     /// Rows edited since it was proven that every row can be reached.
     unproven: usize,

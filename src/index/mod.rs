@@ -477,12 +477,11 @@ impl Index {
             Goal::Nearest(k) => self.walk(&state, corpus, queries, k, options, threads, monitor)?,
             Goal::Within(_) => None,
         };
-        let (lists, exact) = match walked {
-            Some(found) => found,
-            None => {
-                let lists = exact::search(corpus, queries, goal, threads, monitor)?;
-                (lists, vec![true; queries.len()])
-            }
+        let (lists, exact) = if let Some(found) = walked {
+            found
+        } else {
+            let lists = exact::search(corpus, queries, goal, threads, monitor)?;
+            (lists, vec![true; queries.len()])
         };
         let count = lists.iter().map(Vec::len).sum();
         let mut hits = Hits {

@@ -156,7 +156,7 @@ impl Index {
             })?;
         let state = index.state();
         let dtype = if typed { state.dtype } else { None };
-        let mut next = State { seed, effort, next_id, dtype, ..(*state).clone() };
+        let mut next = State { dtype, seed, effort, next_id, ..(*state).clone() };
         if seed.is_some() && n > 0 {
             let heads = from_hex(text("omendb.heads")?).unwrap_or_default();
             let heads: Vec<u32> =

@@ -708,11 +708,10 @@ mod x86 {
                     (scale[v], threshold[v]) = (s, t);
                 }
                 let mut hits = 0;
-                for first_row in (0..GROUP).step_by($rows) {
+                for top in (0..GROUP).step_by($rows) {
                     // SAFETY: the contract.
-                    let sums =
-                        unsafe { $sweep_sums::<V>(group, panel, vector, first_row, margins) };
-                    for (row, sums) in (first_row..).zip(sums) {
+                    let sums = unsafe { $sweep_sums::<V>(group, panel, vector, top, margins) };
+                    for (row, sums) in (top..).zip(sums) {
                         let factor = $ops::floats(group.factor(row, panel.steps));
                         let bias = $ops::floats(group.bias(row, panel.steps));
                         let mut mask = 0;

@@ -473,6 +473,7 @@ impl Index {
     /// >>> omendb.Index.load(path).search([1.0, 0.0, 0.0], k=1).ids
     /// array([0])
     #[pyo3(signature = (path, *, progress=None), text_signature = "($self, path, *, progress=False)")]
+    #[allow(clippy::needless_pass_by_value)] // pyo3 makes it of an os.PathLike
     fn save(
         &self,
         py: Python<'_>,
@@ -511,6 +512,7 @@ impl Index {
     #[staticmethod]
     #[pyo3(signature = (path, *, threads=None, progress=None),
            text_signature = "(path, *, threads=None, progress=False)")]
+    #[allow(clippy::needless_pass_by_value)] // as for save
     fn load(
         py: Python<'_>,
         path: PathBuf,
