@@ -52,6 +52,8 @@ const AXES_MIN_DIM: usize = 96;
 const MAX_WIDTH: usize = 16_384;
 /// A row whose squared norm is smaller has lost digits to underflow: it is judged, not coded.
 const SMALLEST_SQUARE: f64 = 1e-280;
+/// Numbers of the sample are at most 1 when centred and scaled; beyond this a row is far from it.
+const FAR: f32 = 4.0;
 /// Added to every norm: the smallest step, 2⁻¹² of it, still has a reciprocal in float32.
 const TINY: f64 = 1e-30;
 /// Margins of 8-bit codes as a share of ‖q‖‖z‖, query and row together, for the probe alone.
@@ -389,6 +391,15 @@ impl Encoder {
             })
         });
         -2.0 * biases.fold(0.0, f32::min)
+    }
+
+    /// Whether some row lies far outside what was learned from.
+    pub(crate) fn is_far(&self, rows: &Rows) -> bool {
+        let (mut wide, mut centred) = (Vec::new(), vec![0.0; self.mean.len()]);
+        (0..rows.len()).any(|row| {
+            self.centre_row(rows, row, &mut wide, &mut centred).is_none()
+                || float::max_abs_f32(&centred) > FAR
+        })
     }
 
     /// Whether scores have a bias: half the squared norm of the row.

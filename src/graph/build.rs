@@ -8,7 +8,7 @@
 //!    a factor, than the row is (`RobustPrune`, Jayaram Subramanya et al., `DiskANN`, 2019).
 //! 4. **Reverse**: rows that are linked to link back, are pruned again where links are too many,
 //!    and filled up with the nearest that were not kept.
-//! 5. **Refine**, where a probe says that it pays: walk to each row through the graph, and prune
+//! 5. **Refine**, where codes are long: walk to each row through the graph, and prune
 //!    what the walk found together with the links there are.
 //! 6. **Reach**: a row that no walk from a head can come to gets a link, or becomes a head.
 //!
@@ -32,11 +32,11 @@ use crate::threads::{Stages, Worker};
 use crate::top_k::TopK;
 
 /// Rows of a leaf, at most.
-const LEAF: usize = 512;
+const LEAF: usize = 128;
 /// Leaders of the whole set, at most.
 const LEADERS: usize = 1000;
 /// Leaders that a row goes to: of the whole set, of a part, of a part's part.
-const FANOUT: [usize; 3] = [6, 3, 1];
+const FANOUT: [usize; 3] = [8, 3, 1];
 /// Neighbours that a row keeps from each leaf.
 const NEAREST: usize = 3;
 /// Up to here all rows are one leaf, with more neighbours from it.
@@ -48,15 +48,17 @@ const KEPT: usize = 48;
 /// Squared distances must differ by this factor for a link to make another superfluous.
 const ALPHA: f32 = 1.2;
 /// The beam of the refining pass.
-const REFINE: usize = 32;
+const REFINE: usize = 16;
 /// Rows that say whether codes tell near rows apart, and in what share of the cases they must.
 const AGREEMENT_PROBES: usize = 64;
-const AGREEMENT: f64 = 0.9;
-/// Rows that say whether refining pays.
-const PROBES: usize = 100;
-/// Of how many of a probe's nearest rows, and of what share of them a walk may miss none.
+const AGREEMENT: f64 = 0.97;
+/// Neighbours that such a row is asked for.
 const PROBE_NEAREST: usize = 10;
-const REFINE_BELOW: f64 = 0.96;
+/// Bytes of a row's codes from which the refining pass pays: leaves miss more where distances
+/// are many-sided, and walks cost less beside the leaves' products.
+const REFINE_FROM: usize = 256;
+/// Rows that heads are chosen from.
+const HEAD_SAMPLE: usize = 4096;
 /// Parts of the carving whose edges are merged together; bounds the memory they take.
 const BATCHES: usize = 16;
 
@@ -184,13 +186,13 @@ pub(crate) fn build(
     drop(candidates);
     let mut graph = Graph {
         links: (0..n.div_ceil(CHUNK)).map(|_| empty_chunk()).collect(),
-        heads: Arc::new(Heads::new(lane, Random(seed).sample(HEADS, n))),
+        heads: Arc::new(Heads::new(lane, heads(lane, seed))),
         seed,
         lift: lane.lift,
         unproven: 0,
     };
     finish(lane, &graph, &forward, &order, threads, stages)?;
-    if n > ONE_LEAF && refining_pays(lane, &graph, threads, stages)? {
+    if n > ONE_LEAF && lane.padded >= REFINE_FROM {
         let forward = refine(lane, &graph, &order, threads, stages)?;
         finish(lane, &graph, &forward, &order, threads, stages)?;
     }
@@ -228,6 +230,39 @@ impl Order {
         let place = self.places[row as usize] as usize;
         pruned[place / CHUNK].row(place % CHUNK)
     }
+}
+
+/// Rows that walks start from: half of them at random, which puts them where the rows are, and half
+/// each as far as can be from those there are, which puts one into every group that lies apart.
+fn heads(lane: &Lane<'_>, seed: u64) -> Vec<u32> {
+    let sample = Random(seed).sample(HEAD_SAMPLE, lane.rows);
+    let count = HEADS.min(sample.len());
+    let mut target = Target::default();
+    let mut chosen: Vec<u32> = Random(seed ^ 5)
+        .sample(count.div_ceil(2), sample.len())
+        .into_iter()
+        .map(|i| sample[i as usize])
+        .collect();
+    let mut apart = vec![f32::INFINITY; sample.len()];
+    let mut told = 0;
+    loop {
+        for &head in &chosen[told..] {
+            lane.aim_at_row(head, &mut target);
+            for (apart, link) in apart.iter_mut().zip(distances(lane, &target, &sample)) {
+                *apart = apart.min(if link.row == head { -1.0 } else { link.distance });
+            }
+        }
+        told = chosen.len();
+        if told >= count {
+            break;
+        }
+        let farthest =
+            apart.iter().zip(&sample).max_by(|a, b| a.0.total_cmp(b.0).then(b.1.cmp(a.1)));
+        chosen.extend(farthest.map(|(_, &row)| row));
+    }
+    chosen.sort_unstable();
+    chosen.dedup();
+    chosen
 }
 
 /// About how many multiply-adds a build takes, for progress.
@@ -826,35 +861,6 @@ pub(super) fn distances(lane: &Lane<'_>, target: &Target, rows: &[u32]) -> Vec<L
         links.extend(rows.iter().zip(values).map(link));
     }
     links
-}
-
-/// Whether walks miss so many of the nearest rows that the refining pass pays.
-fn refining_pays(
-    lane: &Lane<'_>,
-    graph: &Graph,
-    threads: usize,
-    stages: &mut Stages<'_>,
-) -> Result<bool> {
-    let probes = Random(graph.seed ^ 3).sample(PROBES, lane.rows);
-    let operations = (lane.rows * lane.padded) as u64;
-    let found = stages.run(threads, PROBES, operations * PROBES as u64, |task, worker| {
-        let row = probes[task];
-        let mut target = Target::default();
-        lane.aim_at_row(row, &mut target);
-        let mut nearest = TopK::new(PROBE_NEAREST);
-        all_values(lane, &target, |other, value| {
-            if other != row {
-                nearest.push((key(value), other));
-            }
-        });
-        worker.advance(operations);
-        let mut beam = Beam::default();
-        beam.walk(lane, graph, &target, REFINE);
-        let walked: Vec<u32> = beam.rows().collect();
-        nearest.iter().filter(|(_, other)| walked.contains(other)).count()
-    })?;
-    let found: usize = found.iter().sum();
-    Ok(found as f64 / (PROBES * PROBE_NEAREST) as f64 <= REFINE_BELOW)
 }
 
 /// Gives every row that no walk from a head can come to a link, or makes it a head.

@@ -17,6 +17,8 @@ use crate::top_k::Neighbor;
 const WIDTH: usize = 3;
 /// Set in the number of a row that was expanded.
 const EXPANDED: u64 = MOST_ROWS as u64;
+/// Rows that are judged beside the k nearest by codes, at least.
+const SPARE: usize = 6;
 /// Rows whose numbers are fetched before their verdict.
 const AHEAD: usize = 4;
 
@@ -177,14 +179,15 @@ pub(crate) fn search(
     let floats = encoder.query_floats(query)?;
     BEAM.with_borrow_mut(|(beam, target, wide)| {
         lane.aim_at_query(encoder, &floats, target);
-        beam.walk(lane, graph, target, effort.max(k + k / 2));
+        // Codes order rows nearly as the numbers do: a few more than k are enough.
+        let judged = k + (k / 2).max(SPARE);
+        beam.walk(lane, graph, target, effort.max(judged));
         wide.resize(corpus.dim, 0.0);
         let judge = Judge::new(corpus.metric, query);
-        // Codes order rows nearly as the numbers do: half as many again are enough.
         let rows: Vec<u32> = beam
             .rows()
             .filter(|&row| corpus.allowed.is_none_or(|a| a.contains(row as usize)))
-            .take(k + k / 2)
+            .take(judged)
             .collect();
         let mut found = Vec::with_capacity(rows.len());
         for (i, &row) in rows.iter().enumerate() {

@@ -624,10 +624,12 @@ impl Index {
             encoder.lift(corpus.chunks.iter().filter_map(|chunk| chunk.codes.as_deref()))
         });
         let Some(lane) = Lane::new(corpus, lift).filter(|_| state.rows() > 0) else {
+            Stages::new(monitor, 0).finish()?;
             return Ok(None);
         };
         let mut stages = Stages::new(monitor, graph::work(&lane));
         if !graph::codes_agree(corpus, &lane, seed, threads, &mut stages)? {
+            stages.finish()?;
             return Ok(None);
         }
         let mut graph = graph::build(&lane, seed, threads, &mut stages)?;
@@ -676,7 +678,8 @@ impl Index {
     /// Finds the width of the beam that answers with this recall, and makes it the index's own.
     ///
     /// Answers of the graph are compared with exact ones, for `queries` or, if none are given, for
-    /// points half way between some rows and rows near them, which the graph has not seen. Half of
+    /// points among some rows and rows near them, which the graph has not seen. Queries of another
+    /// kind than the rows are harder: then give some. Half of
     /// the queries choose the width; the recall of the others is reported. Where no width reaches
     /// the recall, the widest that was tried is taken.
     ///
@@ -776,11 +779,12 @@ impl Index {
         })
     }
 
-    /// Points half way between some rows and one that each is linked to.
+    /// Points about as far from some rows as those are from rows that they are linked to, towards
+    /// two of these.
     fn between_rows(&self, state: &State, graph: &Graph) -> Result<Rows> {
         let live = state.live_rows();
         let count = live.len().min(TUNING_QUERIES);
-        let (mut x, mut y) = (vec![0.0; self.dim], vec![0.0; self.dim]);
+        let [mut x, mut y, mut z] = [(); 3].map(|()| vec![0.0; self.dim]);
         let mut values = Vec::with_capacity(count * self.dim);
         for i in 0..count {
             let row = live[i * live.len() / count];
@@ -788,7 +792,12 @@ impl Index {
             let other = links.get(i % links.len().max(1)).map_or(row, |&link| link as usize);
             state.chunks[row / CHUNK].rows.read(row % CHUNK, &mut x);
             state.chunks[other / CHUNK].rows.read(other % CHUNK, &mut y);
-            values.extend(x.iter().zip(&y).map(|(x, y)| 0.5 * (x + y)));
+            let third = links.get((i + 1 + i / 7) % links.len().max(1));
+            let third = third.map_or(row, |&link| link as usize);
+            state.chunks[third / CHUNK].rows.read(third % CHUNK, &mut z);
+            let mixed =
+                x.iter().zip(&y).zip(&z).map(|((x, y), z)| x + 0.7 * (y - x) + 0.7 * (z - x));
+            values.extend(mixed);
         }
         Rows::from_vec(values, self.dim)
     }
@@ -869,7 +878,10 @@ impl Index {
             next.ids.push(Arc::new(ids[start..start + len].to_vec()));
         }
         let total = first + rows.len();
-        let relearn = state.encoder.is_none() || total >= RELEARN * state.learned.max(CHUNK);
+        // Links are only as good as codes, and those of rows far from what was learned are coarse.
+        let far = |encoder: &Arc<Encoder>| state.seed.is_some() && encoder.is_far(rows);
+        let relearn =
+            total >= RELEARN * state.learned.max(CHUNK) || state.encoder.as_ref().is_none_or(far);
         if relearn {
             let old = state.chunks[..first / CHUNK].iter().map(|chunk| chunk.rows.clone());
             blocks = old.chain(blocks).collect();

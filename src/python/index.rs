@@ -86,6 +86,19 @@ fn threads(threads: Option<&Bound<'_, PyAny>>) -> PyResult<Option<usize>> {
     threads.map(|threads| array::count(threads, "threads")).transpose()
 }
 
+/// A seed; 0 where none is given.
+fn seed(seed: Option<&Bound<'_, PyAny>>) -> PyResult<u64> {
+    let Some(seed) = seed else { return Ok(0) };
+    if !seed.hasattr("__index__")? {
+        let name = seed.get_type().name()?;
+        return Err(PyTypeError::new_err(format!("expected seed to be an integer, got {name}")));
+    }
+    let seed = seed.call_method0("__index__")?;
+    seed.extract().map_err(|_| {
+        PyValueError::new_err(format!("expected seed to be from 0 to 2**64 - 1, got {seed}"))
+    })
+}
+
 impl Index {
     /// Multiply-adds of a search for these queries.
     fn operations(&self, queries: &Rows) -> usize {
@@ -143,7 +156,7 @@ impl Index {
 impl Index {
     #[new]
     #[pyo3(signature = (vectors=None, *, dim=None, metric="euclidean", ids=None, copy=false,
-                        method="exact", seed=0, threads=None, progress=None),
+                        method="exact", seed=None, threads=None, progress=None),
            text_signature = "(vectors=None, *, dim=None, metric='euclidean', ids=None, copy=False, \
                              method='exact', seed=0, threads=None, progress=False)")]
     #[allow(clippy::too_many_arguments)] // keywords, all of the public signature
@@ -155,11 +168,12 @@ impl Index {
         ids: Option<&Bound<'_, PyAny>>,
         copy: bool,
         method: &str,
-        seed: u64,
+        seed: Option<&Bound<'_, PyAny>>,
         threads: Option<&Bound<'_, PyAny>>,
         progress: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
         let metric: Metric = metric.parse()?;
+        let seed = self::seed(seed)?;
         let linked = match method {
             "exact" => false,
             "graph" => true,
@@ -377,15 +391,16 @@ impl Index {
     /// >>> index.build_graph()
     /// >>> index.search(X[:2], k=3, method="graph").ids[:, 0]
     /// array([0, 1])
-    #[pyo3(signature = (*, seed=0, threads=None, progress=None),
+    #[pyo3(signature = (*, seed=None, threads=None, progress=None),
            text_signature = "($self, *, seed=0, threads=None, progress=False)")]
     fn build_graph(
         &self,
         py: Python<'_>,
-        seed: u64,
+        seed: Option<&Bound<'_, PyAny>>,
         threads: Option<&Bound<'_, PyAny>>,
         progress: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
+        let seed = self::seed(seed)?;
         let threads = self::threads(threads)?;
         monitor::run(py, progress, self.index.len(), "row", usize::MAX, |monitor| {
             self.index.build_graph(seed, threads, monitor)
@@ -401,8 +416,8 @@ impl Index {
     /// k : int, default=10
     ///     Neighbours per query.
     /// queries : array-like of shape (n_queries, dim), optional
-    ///     What searches will ask for, at least 2; a thousand points half way between rows and
-    ///     rows near them by default.
+    ///     What searches will ask for, at least 2; a thousand points among rows and rows
+    ///     near them by default, which are easier than queries of another kind.
     /// threads : int, optional
     ///     Threads to use; as many as there are processors by default.
     ///
