@@ -170,7 +170,10 @@ class NearestNeighbors(BaseEstimator):
         if self.algorithm == "graph":
             seed = int(check_random_state(self.random_state).randint(2**31))
             self._index = Index(vectors, metric=metric, method="graph", seed=seed, threads=threads)
-            self.recall_ = self._tuned(threads)
+            self.recall_ = 1.0
+            if len(self._index) > 1:
+                k = min(self.n_neighbors or 1, len(self._index))
+                self.recall_ = self._index.tune(self.target_recall, k, threads=threads).recall
         else:
             self._index = Index(vectors, metric=metric, threads=threads)
         self.effective_metric_ = metric
@@ -388,13 +391,6 @@ class NearestNeighbors(BaseEstimator):
         keep[keep.all(axis=1), -1] = False
         shape = (len(queries), int(k))
         return hits.distances[keep].reshape(shape), hits.ids[keep].reshape(shape)
-
-    def _tuned(self, threads: int | None) -> float:
-        """Tune the graph to `target_recall` and return what it reaches."""
-        if len(self._index) < 2 or self._index.check() is None:
-            return 1.0  # every search is exact there
-        k = min(self.n_neighbors or 1, len(self._index))
-        return self._index.tune(self.target_recall, k, threads=threads).recall
 
     def _within_radius(
         self, X: ArrayLike | None, radius: float | None

@@ -1,8 +1,8 @@
 //! Links for all rows at once, by matrix products.
 //!
 //! 1. **Carve.** Rows are given to the nearest of some random leaders, each row to several, until
-//!    parts are small: overlapping *leaves* (after `PiPNN`, as pull request 856 of `DiskANN` describes it). All of
-//!    it is 8-bit products of rows with leaders.
+//!    parts are small: overlapping *leaves* (after `PiPNN`, as pull request 856 of `DiskANN`
+//!    describes it). All of it is 8-bit products of rows with leaders.
 //! 2. **Compare** all rows of a leaf with each other and keep each row's nearest few.
 //! 3. **Prune** what a row collected: a candidate goes if a link that is kept is nearer to it, by
 //!    a factor, than the row is (`RobustPrune`, Jayaram Subramanya et al., `DiskANN`, 2019).
@@ -17,9 +17,7 @@
 //! as among duplicates, a row prefers those that follow it: everybody would choose the same few
 //! otherwise, and most rows would be chosen by nobody.
 
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::search::Beam;
 use super::{DEGREE, Graph, HEADS, Heads, Lane, Random, Target, empty_chunk, key};
@@ -52,6 +50,8 @@ const REFINE: usize = 16;
 /// Rows that say whether codes tell near rows apart, and in what share of the cases they must.
 const AGREEMENT_PROBES: usize = 64;
 const AGREEMENT: f64 = 0.97;
+/// Below this distances of near rows drown in the rounding of their norms, and sweeps are short.
+const FEWEST_DIMENSIONS: usize = 4;
 /// Neighbours that such a row is asked for.
 const PROBE_NEAREST: usize = 10;
 /// Bytes of a row's codes from which the refining pass pays: leaves miss more where distances
@@ -127,7 +127,9 @@ pub(crate) fn codes_agree(
     threads: usize,
     stages: &mut Stages<'_>,
 ) -> Result<bool> {
-    let Some(encoder) = corpus.encoder else { return Ok(false) };
+    let Some(encoder) = corpus.encoder.filter(|_| corpus.dim >= FEWEST_DIMENSIONS) else {
+        return Ok(false);
+    };
     let n = lane.rows;
     let rows = Random(seed ^ 4).sample(AGREEMENT_PROBES, n);
     let mut values = vec![0.0; rows.len() * corpus.dim];

@@ -19,6 +19,8 @@ const WIDTH: usize = 3;
 const EXPANDED: u64 = MOST_ROWS as u64;
 /// Rows that are judged beside the k nearest by codes, at least.
 const SPARE: usize = 6;
+/// One row of so many in the beam is judged, where that is more.
+const JUDGED_SHARE: usize = 8;
 /// Rows whose numbers are fetched before their verdict.
 const AHEAD: usize = 4;
 
@@ -179,8 +181,9 @@ pub(crate) fn search(
     let floats = encoder.query_floats(query)?;
     BEAM.with_borrow_mut(|(beam, target, wide)| {
         lane.aim_at_query(encoder, &floats, target);
-        // Codes order rows nearly as the numbers do: a few more than k are enough.
-        let judged = k + (k / 2).max(SPARE);
+        // Codes order rows nearly as the numbers do: a few more than k are enough, and a wider beam,
+        // which wants more, can afford more.
+        let judged = (k + (k / 2).max(SPARE)).max(effort / JUDGED_SHARE);
         beam.walk(lane, graph, target, effort.max(judged));
         wide.resize(corpus.dim, 0.0);
         let judge = Judge::new(corpus.metric, query);

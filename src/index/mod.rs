@@ -685,7 +685,7 @@ impl Index {
     ///
     /// # Errors
     ///
-    /// `InvalidParameter` if there is no graph or row, the recall is not between 0 and 1, or there
+    /// `InvalidParameter` if no graph was asked for or there are not two rows, the recall is not between 0 and 1, or there
     /// are fewer than two queries; `DimensionMismatch`, `BadNumber`, `Interrupted`.
     pub fn tune(
         &self,
@@ -701,17 +701,17 @@ impl Index {
             )));
         }
         let state = self.state();
-        let Some(graph) = state.graph.as_ref().filter(|_| state.len() > 1) else {
+        if state.seed.is_none() || state.len() < 2 {
             return Err(Error::invalid(
                 "the index has no graph of two rows or more to tune: call build_graph() first",
             ));
-        };
+        }
         let made;
         let given = queries.is_some();
         let queries = if let Some(queries) = queries {
             queries
         } else {
-            made = self.between_rows(&state, graph)?;
+            made = self.between_rows(&state)?;
             &made
         };
         if queries.len() < 2 {
@@ -781,14 +781,15 @@ impl Index {
 
     /// Points about as far from some rows as those are from rows that they are linked to, towards
     /// two of these.
-    fn between_rows(&self, state: &State, graph: &Graph) -> Result<Rows> {
+    fn between_rows(&self, state: &State) -> Result<Rows> {
         let live = state.live_rows();
-        let count = live.len().min(TUNING_QUERIES);
+        let count = live.len().clamp(2, TUNING_QUERIES);
         let [mut x, mut y, mut z] = [(); 3].map(|()| vec![0.0; self.dim]);
         let mut values = Vec::with_capacity(count * self.dim);
         for i in 0..count {
             let row = live[i * live.len() / count];
-            let links: Vec<u32> = graph.links(row as u32).collect();
+            let links = state.graph.as_ref().map(|graph| graph.links(row as u32).collect());
+            let links: Vec<u32> = links.unwrap_or_default();
             let other = links.get(i % links.len().max(1)).map_or(row, |&link| link as usize);
             state.chunks[row / CHUNK].rows.read(row % CHUNK, &mut x);
             state.chunks[other / CHUNK].rows.read(other % CHUNK, &mut y);
