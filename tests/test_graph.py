@@ -596,8 +596,6 @@ def test_filters_of_every_share_have_full_answers(metric: str, rng: np.random.Ge
             assert len(auto.ids) == min(10, mask.sum())
     hits = index.search(queries, method="auto", filter=np.flatnonzero(of == 3))
     assert np.all(hits.exact), "few rows are looked at one by one"
-    half = index.search(queries, method="graph", filter=rng.random(len(rows)) < 0.5)
-    assert not np.all(half.exact), "many rows are walked to"
 
 
 def test_a_filter_that_allows_nothing_has_empty_answers(rng: np.random.Generator) -> None:
@@ -922,9 +920,9 @@ def test_a_pickle_keeps_that_there_is_a_graph(protocol: int, rng: np.random.Gene
     np.testing.assert_array_equal(again.ids, index.ids)
     assert recall_of(again, asked, effort=300) >= 0.95
     assert not pickle.loads(pickle.dumps(omendb.Index(rows), protocol)).has_graph
-    empty = pickle.loads(pickle.dumps(omendb.Index(dim=3, method="graph"), protocol))
+    empty = pickle.loads(pickle.dumps(omendb.Index(dim=5, method="graph"), protocol))
     assert empty.has_graph
-    empty.add(np.eye(3))
+    empty.add(np.eye(5))
     assert_clean(empty)
 
 
@@ -1173,7 +1171,7 @@ class Walks(RuleBasedStateMachine):
     @rule(recall=st.sampled_from([0.5, 0.95, 1.0]), k=st.sampled_from([1, 10, 700]))
     def tune(self, recall: float, k: int) -> None:
         before = self.index.effort
-        if self.index.check() is None or len(self.twin) < 2:
+        if not self.index.has_graph or len(self.twin) < 2:
             with pytest.raises(ValueError, match="build_graph"):
                 self.index.tune(recall, k)
             assert self.index.effort == before

@@ -32,9 +32,6 @@ const RELEARN: usize = 4;
 const REBUILD_SHARE: usize = 3;
 /// Queries that one thread walks for before it takes more.
 const WALKS: usize = 32;
-/// Below this share of the rows a walk would have to come to nearly all of them.
-const SMALLEST_SHARE: f64 = 0.01;
-
 /// The widest beam that tuning tries.
 const WIDEST: usize = 2048;
 /// Queries that tuning makes where none are given.
@@ -537,8 +534,10 @@ impl Index {
         let spare = 2.0 * k as f64 * (1.0 / share - 1.0);
         let effort = options.effort.unwrap_or(state.effort).max(k + k / 2);
         let effort = (effort + spare as usize).min(corpus.rows());
-        let costs = graph::walk_costs(corpus, encoder, effort) < exact::costs(corpus, encoder, n);
-        if !costs && (options.method == Method::Auto || share < SMALLEST_SHARE) {
+        // A filter leaves fewer rows to look at, and a walk more to come to: the cheaper way, always.
+        let walk_pays =
+            graph::walk_costs(corpus, encoder, effort) < exact::costs(corpus, encoder, n);
+        if !walk_pays && (options.method == Method::Auto || share < 1.0) {
             return Ok(None);
         }
         let Some(lane) = Lane::new(corpus, graph.lift) else { return Ok(None) };

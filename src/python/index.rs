@@ -226,7 +226,8 @@ impl Index {
     /// k : int, default=10
     ///     Neighbours per query, at least 1; all rows if there are fewer.
     /// method : {"auto", "exact", "graph"}, default="auto"
-    ///     "graph" walks through the graph, which must have been built, and may miss neighbours;
+    ///     "graph" walks through the graph, which must have been built, and may miss neighbours
+    ///     (with a filter that few enough rows pass, those are looked at one by one instead);
     ///     "auto" does so where there is a graph and a walk costs less than looking at every row,
     ///     as it does not for small data, large batches and filters that few rows pass.
     /// effort : int, optional
