@@ -75,6 +75,7 @@ def radius_between(metric: str, Q: NDArray[Any], X: NDArray[Any]) -> float:
         NearestNeighbors(),
         NearestNeighbors(metric="cosine", algorithm="brute", n_jobs=1),
         NearestNeighbors(metric="minkowski", p=1, algorithm="exact", n_jobs=-1),
+        NearestNeighbors(algorithm="graph", target_recall=0.99, random_state=7),
     ]
 )
 def test_scikit_learns_estimator_checks_pass(estimator: Any, check: Any) -> None:
@@ -453,3 +454,22 @@ def test_omendb_needs_scikit_learn_for_its_estimators_only() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert "omendb.neighbors needs scikit-learn 1.6 or newer" in done.stdout, done.stderr
+
+
+def test_a_graph_finds_the_share_that_was_asked_for(rng: np.random.Generator) -> None:
+    basis = rng.standard_normal((6, 24))
+    X = (rng.standard_normal((8_400, 6)) @ basis).astype(np.float32)
+    X, queries = X[:8_000], X[8_000:]
+    nn = NearestNeighbors(n_neighbors=10, algorithm="graph", target_recall=0.95).fit(X)
+    assert 0.9 <= nn.recall_ <= 1
+    truth, _ = NearestNeighbors(n_neighbors=10).fit(X).kneighbors(queries)
+    for estimator in (nn, pickle.loads(pickle.dumps(nn))):
+        distances, rows = estimator.kneighbors(queries)
+        assert np.mean(distances <= truth[:, -1:]) >= 0.9
+        assert rows.shape == (400, 10)
+    again = clone(nn).fit(X)
+    np.testing.assert_array_equal(again.kneighbors(queries)[1], nn.kneighbors(queries)[1])
+    with pytest.raises(ValueError, match="manhattan is searched exactly"):
+        NearestNeighbors(algorithm="graph", metric="manhattan").fit(X)
+    with pytest.raises(ValueError, match="target_recall"):
+        NearestNeighbors(algorithm="graph", target_recall=0.0).fit(X)

@@ -19,6 +19,8 @@
 mod build;
 mod edit;
 mod search;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
