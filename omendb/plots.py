@@ -48,5 +48,6 @@ def recall_curve(report: RecallReport, ax: Any = None) -> Any:
         yscale="log",
         title=report.queries,
     )
+    ax.margins(0.1)
     ax.grid(alpha=0.3, which="both")
     return ax
