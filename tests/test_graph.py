@@ -212,7 +212,7 @@ def test_a_wider_beam_finds_more(metric: str, rng: np.random.Generator) -> None:
     found = [recall_of(index, rows[10_000:], effort=effort) for effort in (15, 30, 60, 240)]
     for narrow, wide in pairwise(found):
         assert wide >= narrow - 0.005
-    assert found[-1] >= 0.99
+    assert found[-1] >= 0.98
     assert recall_of(index, rows[10_000:], k=1, effort=32) >= 0.95
     assert recall_of(index, rows[10_000:], k=100, effort=200) >= 0.97
 
