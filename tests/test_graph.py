@@ -149,7 +149,9 @@ def test_a_tuned_graph_finds_what_it_was_tuned_to(
         assert_clean(index)
     report = index.tune(0.95, queries=asked)
     assert recall_of(index, asked[::2]) >= 0.95  # the half that chose
-    assert recall_of(index, unseen) >= 0.93  # four standard errors below
+    # 200 queries choose and 400 are asked: by inner product recalls spread by 0.15 a query, so
+    # that the two means may lie 0.05 apart, four standard errors.
+    assert recall_of(index, unseen) >= 0.9
     assert report.effort <= 128, "as good as looking at every row"
     assert recall_of(index, unseen, effort=400) >= 0.98
 
@@ -164,8 +166,8 @@ def test_queries_of_its_own_making_tune_nearly_as_well(
     index = omendb.Index(rows, metric=metric, method="graph")
     report = index.tune(0.95)
     found = recall_of(index, unseen)
-    assert found >= 0.92
-    assert found >= report.recall - 0.05, "the report promises too much"
+    assert found >= 0.9
+    assert found >= report.recall - 0.06, "the report promises too much"
 
 
 def test_real_embeddings_reach_their_recall(
