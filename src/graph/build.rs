@@ -20,7 +20,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::search::Beam;
-use super::{DEGREE, Graph, HEADS, Heads, Lane, Random, Target, empty_chunk, key};
+use super::{DEGREE, Graph, HEADS, Heads, Lane, Random, Target, empty_chunk, four, key};
 use crate::error::Result;
 use crate::exact::{self, CHUNK, Corpus, Goal};
 use crate::kernels::float::{Judge, dispatch};
@@ -50,10 +50,10 @@ const REFINE: usize = 16;
 /// Rows that say whether codes tell near rows apart, and in what share of the cases they must.
 const AGREEMENT_PROBES: usize = 64;
 const AGREEMENT: f64 = 0.97;
-/// Below this distances of near rows drown in the rounding of their norms, and sweeps are short.
-const FEWEST_DIMENSIONS: usize = 4;
 /// Neighbours that such a row is asked for.
 const PROBE_NEAREST: usize = 10;
+/// Below this distances of near rows drown in the rounding of their norms, and sweeps are short.
+const FEWEST_DIMENSIONS: usize = 4;
 /// Bytes of a row's codes from which the refining pass pays: leaves miss more where distances
 /// are many-sided, and walks cost less beside the leaves' products.
 const REFINE_FROM: usize = 256;
@@ -106,8 +106,8 @@ pub(super) fn prune(
         }
         lane.aim_at_row(candidate.row, target);
         let superfluous = kept.chunks(4).any(|links| {
-            let four = std::array::from_fn(|i| links[i.min(links.len() - 1)].row);
-            lane.values(target, four).iter().any(|d| ALPHA * d.max(0.0) <= candidate.distance)
+            let rows = four(links).map(|link| link.row);
+            lane.values(target, rows).iter().any(|d| ALPHA * d.max(0.0) <= candidate.distance)
         });
         if superfluous { rejected.push(candidate) } else { kept.push(candidate) }
     }
@@ -856,12 +856,7 @@ fn refine(
 /// Rows with their distances from the target.
 pub(super) fn distances(lane: &Lane<'_>, target: &Target, rows: &[u32]) -> Vec<Link> {
     let mut links = Vec::with_capacity(rows.len());
-    for rows in rows.chunks(4) {
-        let four = std::array::from_fn(|i| rows[i.min(rows.len() - 1)]);
-        let values = lane.values(target, four);
-        let link = |(&row, d): (&u32, f32)| Link { distance: d.max(0.0), row };
-        links.extend(rows.iter().zip(values).map(link));
-    }
+    lane.each(target, rows, |row, d| links.push(Link { distance: d.max(0.0), row }));
     links
 }
 
@@ -872,20 +867,11 @@ pub(super) fn reach(lane: &Lane<'_>, graph: &mut Graph, live: impl Fn(u32) -> bo
     let n = lane.rows;
     let mut reached = vec![false; n];
     let mut queue: Vec<u32> = Vec::new();
-    let spread = |graph: &Graph, queue: &mut Vec<u32>, reached: &mut Vec<bool>| {
-        while let Some(row) = queue.pop() {
-            for link in graph.links(row) {
-                if !std::mem::replace(&mut reached[link as usize], true) {
-                    queue.push(link);
-                }
-            }
-        }
-    };
     for &head in graph.heads() {
         reached[head as usize] = true;
         queue.push(head);
     }
-    spread(graph, &mut queue, &mut reached);
+    graph.spread(&mut queue, &mut reached);
     let mut heads = None;
     for row in 0..n as u32 {
         if reached[row as usize] || !live(row) {
@@ -906,7 +892,7 @@ pub(super) fn reach(lane: &Lane<'_>, graph: &mut Graph, live: impl Fn(u32) -> bo
         }
         reached[row as usize] = true;
         queue.push(row);
-        spread(graph, &mut queue, &mut reached);
+        graph.spread(&mut queue, &mut reached);
     }
     if let Some(heads) = heads {
         graph.heads = Arc::new(Heads::new(lane, heads));

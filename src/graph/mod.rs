@@ -27,7 +27,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::codes::{Codes, Encoder, QueryFloats};
 use crate::exact::{CHUNK, Corpus};
-use crate::kernels::int8::{self, META, STEP};
+use crate::kernels::int8::{self, STEP};
 use crate::kernels::{Isa, prefetch};
 
 pub(crate) use build::{build, codes_agree, work};
@@ -43,7 +43,7 @@ const HEADS: usize = 256;
 /// What an unused link holds.
 pub(crate) const NONE: u32 = u32::MAX;
 /// Rows that can be linked: the highest bit of a row's number tells what was expanded.
-pub(crate) const MOST_ROWS: usize = 1 << 31;
+const MOST_ROWS: usize = 1 << 31;
 
 /// The links of [`CHUNK`] rows, [`DEGREE`] each; unused ones are last.
 type LinkChunk = Arc<[AtomicU32]>;
@@ -163,13 +163,7 @@ impl Graph {
                 queue.push(head);
             }
         }
-        while let Some(row) = queue.pop() {
-            for link in self.links(row).filter(|&link| (link as usize) < rows) {
-                if !std::mem::replace(&mut reached[link as usize], true) {
-                    queue.push(link);
-                }
-            }
-        }
+        self.spread(&mut queue, &mut reached);
         for row in 0..rows as u32 {
             let links: Vec<u32> = self.links(row).collect();
             let wrong = |&&link: &&u32| link as usize >= rows || !live(link) || link == row;
@@ -184,18 +178,25 @@ impl Graph {
         check
     }
 
+    /// Marks all rows that can be reached from those of the queue, which are marked already.
+    fn spread(&self, queue: &mut Vec<u32>, reached: &mut [bool]) {
+        let rows = reached.len();
+        while let Some(row) = queue.pop() {
+            for link in self.links(row).filter(|&link| (link as usize) < rows) {
+                if !std::mem::replace(&mut reached[link as usize], true) {
+                    queue.push(link);
+                }
+            }
+        }
+    }
+
     pub(crate) fn nbytes(&self) -> usize {
         self.links.len() * CHUNK * DEGREE * size_of::<u32>() + self.heads.records.len()
     }
 
-    /// Rows in room for links, a multiple of [`CHUNK`].
-    fn room(&self) -> usize {
-        self.links.len() * CHUNK
-    }
-
     /// Room for `rows` rows, the new ones without links.
     fn grow(&mut self, rows: usize) {
-        while self.room() < rows {
+        while self.links.len() * CHUNK < rows {
             self.links.push(empty_chunk());
         }
     }
@@ -234,9 +235,9 @@ pub(crate) struct Target {
 }
 
 impl<'a> Lane<'a> {
-    /// `None` where some row has no codes.
+    /// `None` where some row has no codes, or there are more rows than can be linked.
     pub(crate) fn new(corpus: Corpus<'a>, lift: f32) -> Option<Self> {
-        let encoder = corpus.encoder?;
+        let encoder = corpus.encoder.filter(|_| corpus.rows() <= MOST_ROWS)?;
         let records = corpus.chunks.iter().map(|chunk| chunk.codes.as_deref().map(Codes::records));
         let steps = encoder.steps();
         Some(Self {
@@ -259,10 +260,7 @@ impl<'a> Lane<'a> {
     /// Factor, bias and sum of a record.
     #[inline(always)]
     fn meta(&self, record: &[u8]) -> (f32, f32, i32) {
-        let meta: [u8; META] =
-            record[self.steps * STEP..].first_chunk().copied().unwrap_or([0; META]);
-        let word = |i: usize| [meta[i], meta[i + 1], meta[i + 2], meta[i + 3]];
-        (f32::from_le_bytes(word(0)), f32::from_le_bytes(word(4)), i32::from_le_bytes(word(8)))
+        int8::meta(record, self.steps)
     }
 
     #[inline(always)]
@@ -282,10 +280,8 @@ impl<'a> Lane<'a> {
     fn aim_at_row(&self, row: u32, target: &mut Target) {
         let record = self.record(row);
         let (factor, bias, _) = self.meta(record);
-        target.bytes.clear();
-        let zero = self.zero as u8;
-        target.bytes.extend(record[..self.steps * STEP].iter().map(|&c| c.wrapping_add(zero)));
-        target.bytes.resize(self.padded, 0);
+        let codes = record[..self.steps * STEP].iter().copied();
+        int8::query_bytes(self.isa, codes, &mut target.bytes);
         target.base = -2.0 * bias;
         target.gain = 2.0 * factor;
         target.beta = 2.0;
@@ -295,11 +291,22 @@ impl<'a> Lane<'a> {
     /// Makes a query the target.
     pub(crate) fn aim_at_query(&self, encoder: &Encoder, query: &QueryFloats, target: &mut Target) {
         let code = &encoder.query_codes(&[query], int8::LIMIT)[0];
-        target.bytes = int8::query_bytes(self.isa, &code.codes);
+        let codes = code.codes.iter().map(|&code| code as u8);
+        int8::query_bytes(self.isa, codes, &mut target.bytes);
         target.base = 0.0;
         target.gain = code.scale;
         target.beta = if encoder.is_euclidean() { 1.0 } else { 0.0 };
         target.height = None;
+    }
+
+    /// The value of each of some rows, by `found(row, value)`.
+    #[inline(always)]
+    fn each(&self, target: &Target, rows: &[u32], mut found: impl FnMut(u32, f32)) {
+        for rows in rows.chunks(4) {
+            for (&row, value) in rows.iter().zip(self.values(target, four(rows))) {
+                found(row, value);
+            }
+        }
     }
 
     /// The values of four rows.
@@ -324,6 +331,13 @@ impl<'a> Lane<'a> {
         }
         values
     }
+}
+
+/// The first four of some items, of which there is one at least; the last again where there are
+/// fewer.
+#[inline(always)]
+fn four<T: Copy>(items: &[T]) -> [T; 4] {
+    std::array::from_fn(|i| items[i.min(items.len() - 1)])
 }
 
 /// About how many nanoseconds a walk takes: some 13 rows are scored for each of the beam.

@@ -35,8 +35,6 @@ pub(crate) struct Beam {
     seen: Vec<u8>,
     epoch: u8,
     list: Vec<u32>,
-    /// Rows that were scored.
-    pub(crate) scored: usize,
 }
 
 impl Beam {
@@ -44,7 +42,6 @@ impl Beam {
         self.rows.clear();
         self.width = width;
         self.first = 0;
-        self.scored = 0;
         if self.seen.len() < rows {
             self.seen.resize(rows, 0);
         }
@@ -99,13 +96,7 @@ impl Beam {
     /// Scores the rows of the list.
     fn score(&mut self, lane: &Lane<'_>, target: &Target) {
         let list = std::mem::take(&mut self.list);
-        self.scored += list.len();
-        for rows in list.chunks(4) {
-            let four = std::array::from_fn(|i| rows[i.min(rows.len() - 1)]);
-            for (&row, value) in rows.iter().zip(lane.values(target, four)) {
-                self.push(value, row);
-            }
-        }
+        lane.each(target, &list, |row, value| self.push(value, row));
         self.list = list;
         self.list.clear();
     }
@@ -153,7 +144,6 @@ impl Beam {
                 }
             }
         }
-        self.scored += graph.heads.rows.len();
         if (nearest.1 as usize) < lane.rows {
             self.is_new(nearest.1);
             self.push(nearest.0, nearest.1);

@@ -471,7 +471,7 @@ impl Index {
         };
         let corpus = self.corpus(&state, selection.as_deref());
         let walked = match goal {
-            Goal::Nearest(k) => self.walk(&state, corpus, queries, k, options, threads, monitor)?,
+            Goal::Nearest(k) => self.walk(&state, corpus, queries, k, options, monitor)?,
             Goal::Within(_) => None,
         };
         let (lists, exact) = if let Some(found) = walked {
@@ -503,7 +503,6 @@ impl Index {
     }
 
     /// The answers of the graph, and which of them are exact; none where the exact search is due.
-    #[allow(clippy::too_many_arguments)]
     fn walk(
         &self,
         state: &State,
@@ -511,9 +510,9 @@ impl Index {
         queries: &Rows,
         k: usize,
         options: Options<'_>,
-        threads: usize,
         monitor: &mut dyn Monitor,
     ) -> Result<Option<Walked>> {
+        let threads = check_threads(options.threads)?;
         if options.effort == Some(0) {
             return Err(Error::invalid("expected effort of at least 1, got 0"));
         }
@@ -556,20 +555,18 @@ impl Index {
             }
             lists
         })?;
-        let mut exact = vec![false; n];
-        let mut lists = Vec::with_capacity(n);
-        for (i, list) in found.into_iter().flatten().enumerate() {
-            // A walk that came to too few rows is no answer.
-            let list = if let Some(list) = list {
-                list
-            } else {
-                exact[i] = true;
-                let (query, goal) = (queries.slice(i, 1), Goal::Nearest(k));
-                exact::search(corpus, &query, goal, threads, monitor)?.remove(0)
-            };
-            lists.push(list);
-        }
-        Ok(Some((lists, exact)))
+        let found: Vec<Option<Vec<Neighbor>>> = found.into_iter().flatten().collect();
+        // A walk that came to too few rows is no answer: all such queries are one batch.
+        let exact: Vec<bool> = found.iter().map(Option::is_none).collect();
+        let mut bytes = Vec::new();
+        let short = (0..n).filter(|&i| exact[i]);
+        short.for_each(|i| queries.copy_bytes(i, &mut bytes));
+        let asked = Rows::from_bytes(bytes, self.dim, queries.dtype());
+        let goal = Goal::Nearest(k);
+        let mut others =
+            exact::search(corpus, &asked, goal, threads, &mut Hushed(monitor))?.into_iter();
+        let list = |list: Option<Vec<Neighbor>>| list.or_else(|| others.next()).unwrap_or_default();
+        Ok(Some((found.into_iter().map(list).collect(), exact)))
     }
 
     /// Links near rows, so that searches need not look at all of them.
@@ -783,18 +780,19 @@ impl Index {
     fn between_rows(&self, state: &State) -> Result<Rows> {
         let live = state.live_rows();
         let count = live.len().clamp(2, TUNING_QUERIES);
+        let corpus = self.corpus(state, None);
         let [mut x, mut y, mut z] = [(); 3].map(|()| vec![0.0; self.dim]);
         let mut values = Vec::with_capacity(count * self.dim);
         for i in 0..count {
-            let row = live[i * live.len() / count];
-            let links = state.graph.as_ref().map(|graph| graph.links(row as u32).collect());
+            let row = live[i * live.len() / count] as u32;
+            let links = state.graph.as_ref().map(|graph| graph.links(row).collect());
             let links: Vec<u32> = links.unwrap_or_default();
-            let other = links.get(i % links.len().max(1)).map_or(row, |&link| link as usize);
-            state.chunks[row / CHUNK].rows.read(row % CHUNK, &mut x);
-            state.chunks[other / CHUNK].rows.read(other % CHUNK, &mut y);
+            let other = links.get(i % links.len().max(1)).copied().unwrap_or(row);
             let third = links.get((i + 1 + i / 7) % links.len().max(1));
-            let third = third.map_or(row, |&link| link as usize);
-            state.chunks[third / CHUNK].rows.read(third % CHUNK, &mut z);
+            let third = third.copied().unwrap_or(row);
+            corpus.read(row, &mut x);
+            corpus.read(other, &mut y);
+            corpus.read(third, &mut z);
             let mixed =
                 x.iter().zip(&y).zip(&z).map(|((x, y), z)| x + 0.7 * (y - x) + 0.7 * (z - x));
             values.extend(mixed);
@@ -893,14 +891,7 @@ impl Index {
         }
         let before = if relearn || partial == 0 { None } else { state.chunks.last() };
         let before = before.and_then(|chunk| chunk.codes.as_deref());
-        let encoder = next.encoder.clone();
-        // Linking takes most of the time where it is due: progress is that of linking then.
-        let chunks = if next.seed.is_some() {
-            let monitor = &mut Hushed(monitor);
-            self.encode(encoder.as_deref(), &blocks, before, threads, monitor)?
-        } else {
-            self.encode(encoder.as_deref(), &blocks, before, threads, monitor)?
-        };
+        let chunks = self.encode(&next, &blocks, before, threads, monitor)?;
         check_uncoded(&chunks, rows)?;
         next.chunks.extend(chunks);
         if let Some(live) = &mut next.live {
@@ -915,13 +906,21 @@ impl Index {
     /// Chunks with codes; `before` are those of the first block's first rows.
     fn encode(
         &self,
-        encoder: Option<&Encoder>,
+        state: &State,
         blocks: &[Rows],
         before: Option<&Codes>,
         threads: usize,
         monitor: &mut dyn Monitor,
     ) -> Result<Vec<Arc<Chunk>>> {
-        let Some(encoder) = encoder else {
+        // Linking takes most of the time where it is due: progress is that of linking then.
+        let mut hushed;
+        let monitor: &mut dyn Monitor = if state.seed.is_some() {
+            hushed = Hushed(monitor);
+            &mut hushed
+        } else {
+            monitor
+        };
+        let Some(encoder) = state.encoder.as_deref() else {
             let plain = |rows: &Rows| Arc::new(Chunk { rows: rows.clone(), codes: None });
             if !monitor.finish() {
                 return Err(Error::Interrupted);
@@ -1053,8 +1052,7 @@ impl Index {
         next.encoder = Encoder::learn(self.metric, self.dim, &blocks).map(Arc::new);
         next.learned = live.len();
         let threads = default_threads();
-        let encoder = next.encoder.clone();
-        next.chunks = self.encode(encoder.as_deref(), &blocks, None, threads, &mut Silent)?;
+        next.chunks = self.encode(&next, &blocks, None, threads, &mut Silent)?;
         next.graph = self.new_graph(&next, threads, &mut Silent)?;
         let places = (!next.ascending).then(|| {
             (0..next.rows()).map(|row| (next.id(row), row as u32)).collect::<HashMap<_, _>>()
@@ -1111,12 +1109,7 @@ impl Index {
             numbers.push(number);
             blocks.push(Rows::from_bytes(bytes, self.dim, rows.dtype()));
         }
-        let chunks = if next.seed.is_some() {
-            let monitor = &mut Hushed(monitor);
-            self.encode(state.encoder.as_deref(), &blocks, None, threads, monitor)?
-        } else {
-            self.encode(state.encoder.as_deref(), &blocks, None, threads, monitor)?
-        };
+        let chunks = self.encode(&next, &blocks, None, threads, monitor)?;
         check_uncoded(&chunks, rows)?;
         for (number, chunk) in numbers.into_iter().zip(chunks) {
             next.chunks[number] = chunk;

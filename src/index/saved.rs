@@ -7,14 +7,14 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Index, State};
+use super::{Index, State, check_threads};
 use crate::error::{Error, Result};
 use crate::exact::CHUNK;
 use crate::file::{self, Column, Kind, Mapped, from_hex, to_hex};
 use crate::graph::{DEGREE, Graph, NONE};
 use crate::metric::Metric;
 use crate::rows::{DType, Rows};
-use crate::threads::{Hushed, Monitor, default_threads, run};
+use crate::threads::{Hushed, Monitor, run};
 
 /// Rows whose bytes are given to the writer together.
 const PIECE: usize = 4096;
@@ -104,9 +104,10 @@ impl Index {
     /// # Errors
     ///
     /// `File` if the system refuses, `Damaged` if the file is not what was written,
+    /// `InvalidParameter` if `threads` is 0,
     /// `Interrupted` if the monitor said so.
     pub fn load(path: &Path, threads: Option<usize>, monitor: &mut dyn Monitor) -> Result<Self> {
-        let threads = threads.unwrap_or_else(default_threads);
+        let threads = check_threads(threads)?;
         let mapped = Arc::new(Mapped::open(path)?);
         let damaged = |what: &str| Error::damaged(path, None, what.to_owned());
         let text = |key: &str| {

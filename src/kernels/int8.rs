@@ -61,11 +61,19 @@ pub(crate) fn sweep_limit(isa: Isa) -> i8 {
 }
 
 /// Codes of a query as [`dots`] reads them: padded with zeros to whole lines.
-pub(crate) fn query_bytes(isa: Isa, codes: &[i8]) -> Vec<u8> {
+pub(crate) fn query_bytes(isa: Isa, codes: impl Iterator<Item = u8>, bytes: &mut Vec<u8>) {
     let zero = zero(isa) as u8;
-    let mut bytes: Vec<u8> = codes.iter().map(|&code| zero.wrapping_add(code as u8)).collect();
-    bytes.resize(codes.len().next_multiple_of(64), 0);
-    bytes
+    bytes.clear();
+    bytes.extend(codes.map(|code| zero.wrapping_add(code)));
+    bytes.resize(bytes.len().next_multiple_of(64), 0);
+}
+
+/// Factor, bias and sum of a record.
+#[inline(always)]
+pub(crate) fn meta(record: &[u8], steps: usize) -> (f32, f32, i32) {
+    let meta: [u8; META] = record[steps * STEP..].first_chunk().copied().unwrap_or([0; META]);
+    let word = |i: usize| [meta[i], meta[i + 1], meta[i + 2], meta[i + 3]];
+    (f32::from_le_bytes(word(0)), f32::from_le_bytes(word(4)), i32::from_le_bytes(word(8)))
 }
 
 /// Bytes of a record with so many steps.
@@ -89,21 +97,20 @@ pub(crate) struct Group<'a> {
 
 impl Group<'_> {
     #[inline(always)]
-    fn meta(&self, row: usize, steps: usize, word: usize) -> [u8; STEP] {
-        let at = row * record_bytes(steps) + (steps + word) * STEP;
-        self.records[at..].first_chunk().copied().unwrap_or_default()
+    fn meta(&self, row: usize, steps: usize) -> (f32, f32, i32) {
+        meta(&self.records[row * record_bytes(steps)..], steps)
     }
 
     /// The step of a row's codes.
     #[inline(always)]
     pub(crate) fn factor(&self, row: usize, steps: usize) -> f32 {
-        f32::from_le_bytes(self.meta(row, steps, 0))
+        self.meta(row, steps).0
     }
 
     /// What is added to a row's score.
     #[inline(always)]
     pub(crate) fn bias(&self, row: usize, steps: usize) -> f32 {
-        f32::from_le_bytes(self.meta(row, steps, 1))
+        self.meta(row, steps).1
     }
 
     /// The product of a row's codes and a query's at the last step.
@@ -117,7 +124,7 @@ impl Group<'_> {
     /// The sum of a row's codes.
     #[inline(always)]
     fn sum(&self, row: usize, steps: usize) -> i32 {
-        i32::from_le_bytes(self.meta(row, steps, 2))
+        self.meta(row, steps).2
     }
 }
 
@@ -1124,7 +1131,8 @@ mod tests {
                 let mut records = Vec::new();
                 rows.iter().for_each(|row| push_record(&mut records, row, f32::MAX, -1.0));
                 records.extend([0x80; 64]);
-                let bytes = query_bytes(isa, &query);
+                let mut bytes = Vec::new();
+                query_bytes(isa, query.iter().map(|&code| code as u8), &mut bytes);
                 let record = |r: usize| &records[r * record_bytes(steps)..];
                 let got = dots(isa, &bytes, [0, 1, 2, 3].map(record));
                 for (row, got) in rows.iter().zip(got) {
