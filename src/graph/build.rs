@@ -314,13 +314,14 @@ impl Gathered {
         Group { records, ratios: Ratios::default() }
     }
 
-    fn panels(&self, lane: &Lane<'_>) -> Vec<Panel> {
+    /// The rows packed as columns.
+    fn pack(self, lane: &Lane<'_>) -> Packed {
         let codes = |row: usize| {
             let record = &self.records[row * self.stride..];
             record[..lane.steps * int8::STEP].iter().map(|&code| code as i8)
         };
         let mut buffer = Vec::new();
-        (0..self.rows)
+        let panels = (0..self.rows)
             .step_by(PANEL)
             .map(|first| {
                 let len = PANEL.min(self.rows - first);
@@ -332,40 +333,62 @@ impl Gathered {
                 }
                 panel
             })
-            .collect()
+            .collect();
+        Packed { block: self, panels }
+    }
+}
+
+/// Rows packed as the columns of products, and as they were gathered.
+#[derive(Debug)]
+struct Packed {
+    block: Gathered,
+    panels: Vec<Panel>,
+}
+
+/// Compares rows with columns; its buffers are reused from group to group.
+struct Comparison<'a, 'b> {
+    lane: &'a Lane<'b>,
+    sums: int8::Sums,
+    distances: Vec<f32>,
+    keys: Vec<i32>,
+}
+
+impl<'a, 'b> Comparison<'a, 'b> {
+    fn new(lane: &'a Lane<'b>) -> Self {
+        Self { lane, sums: [[0; PANEL]; GROUP], distances: Vec::new(), keys: Vec::new() }
     }
 
-    /// The nearest `count` columns of each row of a group of `others`, by `found(row, column,
-    /// distance)`, nearest first; `own(row)` is the column that is the row itself.
-    #[allow(clippy::too_many_arguments)]
+    /// The nearest `count` columns of each row of the group of `rows` from `first`, by `found(row,
+    /// column, distance)`, nearest first. Without rows the columns are compared with each other,
+    /// and none finds itself.
     fn nearest(
-        &self,
-        lane: &Lane<'_>,
-        panels: &[Panel],
-        others: &Gathered,
+        &mut self,
+        columns: &Packed,
+        rows: Option<&Gathered>,
         first: usize,
         count: usize,
-        own: impl Fn(usize) -> Option<usize>,
-        buffers: &mut Buffers,
         mut found: impl FnMut(usize, usize, f32),
     ) {
-        let group = others.group(first);
-        let columns = self.rows;
-        let there = GROUP.min(others.rows - first);
+        let Self { lane, sums, distances, keys } = self;
+        let Packed { block, panels } = columns;
+        let (rows, same) = (rows.unwrap_or(block), rows.is_none());
+        let group = rows.group(first);
+        let columns = block.rows;
+        let there = GROUP.min(rows.rows - first);
         let padded = panels.len() * PANEL;
-        buffers.distances.resize(GROUP * padded, 0.0);
+        distances.resize(GROUP * padded, 0.0);
         for (p, panel) in panels.iter().enumerate() {
-            int8::products(lane.isa, group, panel, &mut buffers.sums);
+            int8::products(lane.isa, group, panel, sums);
             for r in 0..there {
                 let at = r * padded + p * PANEL;
-                let out = &mut buffers.distances[at..at + PANEL];
-                let (square, gain) = (others.squares[first + r], -2.0 * others.factors[first + r]);
-                let height = others.heights[first + r];
+                let out = &mut distances[at..at + PANEL];
+                let (square, gain) = (rows.squares[first + r], -2.0 * rows.factors[first + r]);
+                let height = rows.heights[first + r];
                 let range = p * PANEL..(p + 1) * PANEL;
                 let (squares, factors) =
-                    (&self.squares[range.clone()], &self.factors[range.clone()]);
-                let heights = &self.heights[range];
-                let sums = &buffers.sums[r];
+                    (&block.squares[range.clone()], &block.factors[range.clone()]);
+                let heights = &block.heights[range];
+                let sums = &sums[r];
                 dispatch(
                     #[inline(always)]
                     || {
@@ -384,12 +407,10 @@ impl Gathered {
         // A key holds the distance and, in its lowest bits, how far the column follows the row's.
         let bits = usize::BITS - (padded - 1).leading_zeros();
         let low = (1u32 << bits) - 1;
-        buffers.keys.resize(padded, 0);
+        keys.resize(padded, 0);
         for r in 0..there {
-            let distances = &buffers.distances[r * padded..(r + 1) * padded];
-            let own = own(first + r);
-            let shift = own.unwrap_or((first + r) % columns);
-            let keys = &mut buffers.keys;
+            let distances = &distances[r * padded..(r + 1) * padded];
+            let shift = (first + r) % columns;
             dispatch(
                 #[inline(always)]
                 || {
@@ -405,8 +426,8 @@ impl Gathered {
                 },
             );
             keys[columns..].fill(i32::MAX);
-            if let Some(own) = own {
-                keys[own] = i32::MAX;
+            if same {
+                keys[shift] = i32::MAX;
             }
             let mut last = -1;
             for _ in 0..count {
@@ -439,19 +460,6 @@ impl Gathered {
     }
 }
 
-#[derive(Debug)]
-struct Buffers {
-    sums: int8::Sums,
-    distances: Vec<f32>,
-    keys: Vec<i32>,
-}
-
-impl Buffers {
-    fn new() -> Self {
-        Self { sums: [[0; PANEL]; GROUP], distances: Vec::new(), keys: Vec::new() }
-    }
-}
-
 /// The nearest `count` of some rows to each of them.
 pub(super) fn nearest_within(lane: &Lane<'_>, rows: &[u32], count: usize) -> Vec<Vec<Link>> {
     let mut found = vec![Vec::with_capacity(count); rows.len()];
@@ -460,13 +468,13 @@ pub(super) fn nearest_within(lane: &Lane<'_>, rows: &[u32], count: usize) -> Vec
     }
     let mut block = Gathered::default();
     block.gather(lane, rows.iter().copied());
-    let panels = block.panels(lane);
-    let mut buffers = Buffers::new();
+    let columns = block.pack(lane);
+    let mut comparison = Comparison::new(lane);
     for first in (0..rows.len()).step_by(GROUP) {
         let found = |row: usize, column: usize, distance: f32| {
             found[row].push(Link { distance, row: rows[column] });
         };
-        block.nearest(lane, &panels, &block, first, count, Some, &mut buffers, found);
+        comparison.nearest(&columns, None, first, count, found);
     }
     found
 }
@@ -528,20 +536,20 @@ fn one_leaf(lane: &Lane<'_>, threads: usize, stages: &mut Stages<'_>) -> Result<
     let n = lane.rows;
     let mut all = Gathered::default();
     all.gather(lane, 0..n as u32);
-    let panels = all.panels(lane);
+    let all = all.pack(lane);
     let tasks = n.div_ceil(CHUNK / 8);
     let operations = (n * n * lane.padded) as u64;
     stages.run(threads, tasks, operations, |task, worker| {
         let first = task * (CHUNK / 8);
         let rows = (CHUNK / 8).min(n - first);
         let mut shard = Shard::new(first, rows);
-        let mut buffers = Buffers::new();
+        let mut comparison = Comparison::new(lane);
         for start in (first..first + rows).step_by(GROUP) {
             let found = |row: usize, column: usize, distance: f32| {
                 let to = Link { distance, row: column as u32 };
                 shard.push(Edge { from: row as u32, to });
             };
-            all.nearest(lane, &panels, &all, start, NEAREST_OF_ALL, Some, &mut buffers, found);
+            comparison.nearest(&all, None, start, NEAREST_OF_ALL, found);
             if !worker.advance((GROUP * n * lane.padded) as u64) {
                 break;
             }
@@ -562,7 +570,7 @@ fn carve(
     let count = (n * FANOUT[0] / (LEAF * 3 / 4) + 2).min(LEADERS);
     let mut leaders = Gathered::default();
     leaders.gather(lane, Random(seed ^ 1).sample(count, n).into_iter());
-    let panels = leaders.panels(lane);
+    let leaders = leaders.pack(lane);
     let operations = (n * count * lane.padded) as u64;
     let homes: Vec<Vec<u16>> =
         stages.run(threads, n.div_ceil(CHUNK), operations, |task, worker| {
@@ -570,15 +578,14 @@ fn carve(
             let mut block = Gathered::default();
             block.gather(lane, rows.into_iter());
             let mut homes = vec![0; block.rows * FANOUT[0]];
-            let mut buffers = Buffers::new();
+            let mut comparison = Comparison::new(lane);
             for first in (0..block.rows).step_by(GROUP) {
                 let mut places = [0; GROUP];
                 let found = |row: usize, leader: usize, _: f32| {
                     homes[row * FANOUT[0] + places[row - first]] = leader as u16;
                     places[row - first] += 1;
                 };
-                let none = |_| None;
-                leaders.nearest(lane, &panels, &block, first, FANOUT[0], none, &mut buffers, found);
+                comparison.nearest(&leaders, Some(&block), first, FANOUT[0], found);
                 if !worker.advance((GROUP * count * lane.padded) as u64) {
                     break;
                 }
@@ -604,7 +611,8 @@ fn carve(
         let edges = stages.run(threads, parts.len(), operations, |task, worker| {
             let random = Random(seed ^ ((b * batch + task + 2) as u64) << 20);
             let out = Vec::with_capacity(parts[task].len() * FANOUT[1] * NEAREST);
-            let mut carver = Carver { lane, random, worker, buffers: Buffers::new(), out };
+            let comparison = Comparison::new(lane);
+            let mut carver = Carver { comparison, random, worker, out };
             carver.part(&parts[task], 1);
             let mut out = carver.out;
             // In the order of rows, so that merging goes through memory once.
@@ -632,10 +640,9 @@ fn carve(
 
 /// Carves one part of the rows into leaves.
 struct Carver<'a, 'b, 'c> {
-    lane: &'a Lane<'b>,
+    comparison: Comparison<'a, 'b>,
     random: Random,
     worker: &'a Worker<'c>,
-    buffers: Buffers,
     out: Vec<Edge>,
 }
 
@@ -645,30 +652,22 @@ impl Carver<'_, '_, '_> {
             self.leaf(rows);
             return;
         }
+        let lane = self.comparison.lane;
         let fanout = FANOUT[level.min(FANOUT.len() - 1)];
         let count = 2 * rows.len() * fanout / LEAF + 2;
         let chosen = self.random.sample(count, rows.len());
         let mut leaders = Gathered::default();
-        leaders.gather(self.lane, chosen.iter().map(|&i| rows[i as usize]));
-        let panels = leaders.panels(self.lane);
+        leaders.gather(lane, chosen.iter().map(|&i| rows[i as usize]));
+        let leaders = leaders.pack(lane);
         let mut parts: Vec<Vec<u32>> = vec![Vec::new(); count];
         let mut block = Gathered::default();
         for rows in rows.chunks(CHUNK) {
-            block.gather(self.lane, rows.iter().copied());
+            block.gather(lane, rows.iter().copied());
             for first in (0..rows.len()).step_by(GROUP) {
                 let found = |row: usize, leader: usize, _: f32| parts[leader].push(rows[row]);
-                leaders.nearest(
-                    self.lane,
-                    &panels,
-                    &block,
-                    first,
-                    fanout,
-                    |_| None,
-                    &mut self.buffers,
-                    found,
-                );
+                self.comparison.nearest(&leaders, Some(&block), first, fanout, found);
             }
-            if !self.worker.advance((rows.len() * count * self.lane.padded) as u64) {
+            if !self.worker.advance((rows.len() * count * lane.padded) as u64) {
                 return;
             }
         }
@@ -686,26 +685,18 @@ impl Carver<'_, '_, '_> {
         if rows.len() < 2 {
             return;
         }
+        let lane = self.comparison.lane;
         let mut block = Gathered::default();
-        block.gather(self.lane, rows.iter().copied());
-        let panels = block.panels(self.lane);
+        block.gather(lane, rows.iter().copied());
+        let columns = block.pack(lane);
         for first in (0..rows.len()).step_by(GROUP) {
             let out = &mut self.out;
             let found = |row: usize, column: usize, distance: f32| {
                 out.push(Edge { from: rows[row], to: Link { distance, row: rows[column] } });
             };
-            block.nearest(
-                self.lane,
-                &panels,
-                &block,
-                first,
-                NEAREST,
-                Some,
-                &mut self.buffers,
-                found,
-            );
+            self.comparison.nearest(&columns, None, first, NEAREST, found);
         }
-        self.worker.advance((rows.len() * rows.len() * self.lane.padded) as u64);
+        self.worker.advance((rows.len() * rows.len() * lane.padded) as u64);
     }
 }
 
