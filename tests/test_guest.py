@@ -13,7 +13,7 @@ import pytest
 from reference import run_python
 
 # Common to the scripts: a search that is known to take about `seconds`, on one thread or all.
-_LONG = """
+LONG = """
 import ctypes, json, os, signal, sys, threading, time
 import numpy as np, omendb
 
@@ -36,6 +36,26 @@ def long_search(seconds, metric, threads=None, n=100_000, dim=64):
     return index, np.resize(X[:50_000], (count, dim))
 
 
+def ticked(call, every):
+    # Seconds of a call, moments in it when another thread ran, and the longest between two.
+    ticks, stop = [], threading.Event()
+
+    def tick():
+        while not stop.is_set():
+            ticks.append(time.perf_counter())
+            time.sleep(every)
+
+    thread = threading.Thread(target=tick)
+    thread.start()
+    start = time.perf_counter()
+    call()
+    end = time.perf_counter()
+    stop.set()
+    thread.join()
+    inside = [start] + [t for t in ticks if start < t < end] + [end]
+    return end - start, len(inside), max(b - a for a, b in zip(inside, inside[1:]))
+
+
 def state(index):
     hits = index.search(np.ones((2, index.dim), np.float32), 20)
     ends = index.vectors[:100].tobytes(), index.vectors[-100:].tobytes()
@@ -48,24 +68,9 @@ def state(index):
 
 @pytest.mark.parametrize("metric", ["cosine", "manhattan"])
 def test_a_python_thread_runs_during_a_long_search(metric: str) -> None:
-    script = f"""{_LONG}
+    script = f"""{LONG}
 index, Q = long_search(1.5, sys.argv[1], threads=1)
-ticks, stop = [], threading.Event()
-
-def tick():
-    while not stop.is_set():
-        ticks.append(time.perf_counter())
-        time.sleep(0.005)
-
-thread = threading.Thread(target=tick)
-thread.start()
-start = time.perf_counter()
-index.search(Q, threads=1)
-end = time.perf_counter()
-stop.set()
-thread.join()
-inside = [start] + [t for t in ticks if start < t < end] + [end]
-print(json.dumps([end - start, len(inside), max(b - a for a, b in zip(inside, inside[1:]))]))
+print(json.dumps(ticked(lambda: index.search(Q, threads=1), 0.005)))
 """
     seconds, ticks, longest = json.loads(run_python(script, metric))
     assert seconds > 0.3, "the search was too short to tell"
@@ -74,30 +79,13 @@ print(json.dumps([end - start, len(inside), max(b - a for a, b in zip(inside, in
 
 
 def test_a_python_thread_runs_during_a_long_build_and_add() -> None:
-    script = f"""{_LONG}
+    script = f"""{LONG}
 X = np.resize(rng.standard_normal((1000, 384)).astype(np.float16), (600_000, 384))
-ticks, stop = [], threading.Event()
-
-def tick():
-    while not stop.is_set():
-        ticks.append(time.perf_counter())
-        time.sleep(0.002)
-
-thread = threading.Thread(target=tick)
-thread.start()
-out = []
 small = omendb.Index(X[:10])
-for call in (lambda: omendb.Index(X, threads=1), lambda: small.add(X[:200_000], threads=1)):
-    start = time.perf_counter()
-    call()
-    end = time.perf_counter()
-    inside = [start] + [t for t in ticks if start < t < end] + [end]
-    out.append([end - start, max(b - a for a, b in zip(inside, inside[1:]))])
-stop.set()
-thread.join()
-print(json.dumps(out))
+calls = [lambda: omendb.Index(X, threads=1), lambda: small.add(X[:200_000], threads=1)]
+print(json.dumps([ticked(call, 0.002) for call in calls]))
 """
-    for seconds, longest in json.loads(run_python(script)):
+    for seconds, _, longest in json.loads(run_python(script)):
         assert longest < max(0.25, 0.3 * seconds)
 
 
@@ -105,7 +93,7 @@ print(json.dumps(out))
 
 # `attempt(call, seconds)` sends SIGINT at a random moment of a call that takes about `seconds`
 # and gives the time from the signal to the KeyboardInterrupt, or None if it came too late.
-_INTERRUPT = f"""{_LONG}
+INTERRUPT = f"""{LONG}
 def attempt(call, seconds):
     sent, armed = [], threading.Event()
 
@@ -149,7 +137,7 @@ def trial(call, seconds):
     "call", ["search cosine", "search manhattan", "search_radius", "wide filter"]
 )
 def test_ctrl_c_ends_a_long_search_within_200_ms(call: str, threads: int | None) -> None:
-    script = f"""{_INTERRUPT}
+    script = f"""{INTERRUPT}
 what, threads = sys.argv[1], None if sys.argv[2] == "None" else int(sys.argv[2])
 metric = "manhattan" if "manhattan" in what else "cosine"
 index, Q = long_search(2.5, metric, threads)
@@ -172,7 +160,7 @@ print(json.dumps(times))
 @pytest.mark.parametrize("call", ["build", "add", "update"])
 def test_ctrl_c_ends_a_long_build_within_200_ms_and_changes_nothing(call: str) -> None:
     # Built from nothing in memory: the size is what takes a second or two, at most 1 GiB.
-    script = f"""{_INTERRUPT}
+    script = f"""{INTERRUPT}
 dim = 384
 base = rng.standard_normal((1000, dim)).astype(np.float16)
 X = np.resize(base, (100_000, dim))

@@ -670,7 +670,7 @@ class History(RuleBasedStateMachine):
         self.twin = dict(enumerate(rows.copy()))
         self.largest = n - 1
 
-    @rule(n=st.sampled_from([0, 1, 2, 17, 600, 1024]))
+    @rule(n=st.sampled_from([0, 1, 2, 17, 90, 400, 600, 1024]))
     def add(self, n: int) -> None:
         rows = self._draw(n)
         ids = self.index.add(rows)
@@ -687,14 +687,14 @@ class History(RuleBasedStateMachine):
         self.twin.update(zip(ids.tolist(), rows, strict=False))
         self.largest = max(self.largest, int(ids.max(initial=-1)))
 
-    @rule(share=st.sampled_from([0.01, 0.3, 0.95, 1.0]))
+    @rule(share=st.sampled_from([0.0, 0.01, 0.1, 0.3, 0.95, 1.0]))
     def remove(self, share: float) -> None:
-        gone = self._some_ids(int(share * len(self.twin)))
+        gone = self._some_ids(int(np.ceil(share * len(self.twin))))
         self.index.remove(gone)
         for id in gone.tolist():
             del self.twin[id]
 
-    @rule(n=st.integers(0, 30))
+    @rule(n=st.integers(0, 60))
     def update(self, n: int) -> None:
         ids = self._some_ids(n)
         rows = self._draw(len(ids))
