@@ -26,11 +26,11 @@ import subprocess
 import sys
 import time
 import timeit
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -199,6 +199,14 @@ class Omendb(Library):
         return seconds, grown, peak
 
 
+class OmendbAvx2(Omendb):
+    """The same without AVX-512."""
+
+    def __init__(self, threads: int) -> None:
+        os.environ["OMENDB_ISA"] = "avx2"  # of this process alone; read when omendb is first used
+        super().__init__(threads)
+
+
 class Faiss(Library):
     """FAISS's flat indexes; cosine is the inner product of unit vectors."""
 
@@ -232,7 +240,12 @@ class ScikitLearn(Library):
         return ids
 
 
-LIBRARIES = {"omendb": Omendb, AVX2: Omendb, "FAISS": Faiss, "scikit-learn": ScikitLearn}
+LIBRARIES: dict[str, type[Library]] = {
+    "omendb": Omendb,
+    AVX2: OmendbAvx2,
+    "FAISS": Faiss,
+    "scikit-learn": ScikitLearn,
+}
 
 
 def memory(*, reset_peak: bool = False) -> tuple[int, int] | None:
@@ -248,44 +261,54 @@ def memory(*, reset_peak: bool = False) -> tuple[int, int] | None:
     return now, peak
 
 
-def serve(connection: Connection, library: str, threads: int) -> None:
+def serve(connection: Connection, name: str, make: Callable[[int], Any], threads: int) -> None:
     """Answer calls until None comes: the life of a worker process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's
-    worker: Library | None = None
+    worker: Any = None
     with contextlib.suppress(EOFError):  # the parent is gone
         while (message := connection.recv()) is not None:
             method, *arguments = message
             try:
-                worker = worker or LIBRARIES[library](threads)
+                worker = worker or make(threads)
                 connection.send((getattr(worker, method)(*arguments), None))
             except Exception as error:
-                connection.send((None, f"{library}.{method}: {type(error).__name__}: {error}"))
+                connection.send((None, f"{name}.{method}: {type(error).__name__}: {error}"))
 
 
 class Remote:
-    """A library in its own process."""
+    """A library in its own process: `make(threads)` gives the object that answers calls."""
 
-    def __init__(self, library: str, threads: int) -> None:
+    def __init__(self, name: str, make: Callable[[int], Any], threads: int = 1) -> None:
+        self.name = name
         names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
         os.environ |= dict.fromkeys(names, str(threads))  # the child inherits them
-        isa = os.environ.get("OMENDB_ISA")
-        if library == AVX2:
-            os.environ["OMENDB_ISA"] = "avx2"
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         self.process = context.Process(
-            target=serve, args=(theirs, library, threads), daemon=True, name=library
+            target=serve, args=(theirs, name, make, threads), daemon=True, name=name
         )
         self.process.start()
-        if library == AVX2:
-            del os.environ["OMENDB_ISA"]
-            if isa is not None:
-                os.environ["OMENDB_ISA"] = isa
+        theirs.close()  # so that the death of the child ends the wait for it
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            self.process.terminate()
+        with contextlib.suppress(OSError):
+            self.connection.send(None)
+        self.process.join()
 
     def call(self, method: str, *arguments: object) -> Any:
         """Run a method of the library and wait for what it returns."""
-        self.connection.send((method, *arguments))
-        answer, error = self.connection.recv()
+        try:
+            self.connection.send((method, *arguments))
+            answer, error = self.connection.recv()
+        except (EOFError, OSError):
+            self.process.join()
+            code = self.process.exitcode
+            error = f"{self.name}.{method}: the process ended with exit code {code}"
         if error is not None:
             raise RuntimeError(error)
         return answer
@@ -507,7 +530,7 @@ def main() -> int:
     table: list[Row] = []
     raw: list[dict[str, Any]] = []
     for threads in (1,) if options.quick or (os.cpu_count() or 1) < 2 else (1, 2):
-        remotes = {library: Remote(library, threads) for library in LIBRARIES}
+        remotes = {name: Remote(name, make, threads) for name, make in LIBRARIES.items()}
         kernels = remotes["omendb"].call("kernels")
         print(f"\nomendb runs {kernels['isa']}; the machine has {', '.join(kernels['available'])}")
         if "avx2" not in kernels["available"]:

@@ -23,24 +23,21 @@ import importlib.util
 import itertools
 import json
 import math
-import multiprocessing
 import os
 import shutil
-import signal
 import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
-from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from exact import Row, environment, memory, print_table, ratios
+from exact import Remote, Row, environment, memory, print_table, ratios
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
@@ -699,62 +696,14 @@ DATA = (
 )
 
 
-def serve(connection: Connection, library: str, threads: int) -> None:
-    """Answer calls until None comes: the life of a worker process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's
-    worker: Library | None = None
-    with contextlib.suppress(EOFError):  # the parent is gone
-        while (message := connection.recv()) is not None:
-            method, *arguments = message
-            try:
-                worker = worker or LIBRARIES[library](threads)
-                connection.send((getattr(worker, method)(*arguments), None))
-            except Exception as error:
-                connection.send((None, f"{library}.{method}: {type(error).__name__}: {error}"))
-
-
-class Remote:
-    """A library in its own process."""
-
-    def __init__(self, library: str, threads: int = 1) -> None:
-        self.library = library
-        names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-        os.environ |= dict.fromkeys(names, str(threads))  # the child inherits them
-        context = multiprocessing.get_context("spawn")
-        self.connection, theirs = context.Pipe()
-        self.process = context.Process(
-            target=serve, args=(theirs, library, threads), daemon=True, name=library
-        )
-        self.process.start()
-        theirs.close()  # so that the death of the child ends the wait for it
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None:
-            self.process.terminate()
-        with contextlib.suppress(OSError):
-            self.connection.send(None)
-        self.process.join()
-
-    def call(self, method: str, *arguments: object) -> Any:
-        """Run a method of the library and wait for what it returns."""
-        try:
-            self.connection.send((method, *arguments))
-            answer, error = self.connection.recv()
-        except (EOFError, OSError):
-            self.process.join()
-            code = self.process.exitcode
-            error = f"{self.library}.{method}: the process ended with exit code {code}"
-        if error is not None:
-            raise RuntimeError(error)
-        return answer
+def start(name: str, threads: int = 1) -> Remote:
+    """Start a library in its own process."""
+    return Remote(name, LIBRARIES[name], threads)
 
 
 def once(library: str, method: str, *arguments: object) -> Any:
     """Call one method in a fresh process, on one thread."""
-    with Remote(library) as remote:
+    with start(library) as remote:
         return remote.call(method, *arguments)
 
 
@@ -850,7 +799,7 @@ def prepare(data: Data, report: Report) -> None:
 def measure_build(data: Data, report: Report) -> None:
     """Compare the builds on one thread, and the memory beside the vectors."""
     rows, dim = data.load("rows").shape
-    with Remote("omendb") as remote:
+    with start("omendb") as remote:
         built = [remote.call("built", data) for _ in range(ROUNDS)]
     median = {key: statistics.median(one[key] for one in built) for key in built[0]}
     beside = built[-1]["nbytes"] / rows
@@ -877,11 +826,11 @@ def measure_search(data: Data, report: Report) -> None:
     curves: dict[str, Curve] = {}
     for threads in report.threads:
         with contextlib.ExitStack() as stack:
-            remotes = {name: stack.enter_context(Remote(name, threads)) for name in names}
+            remotes = {name: stack.enter_context(start(name, threads)) for name in names}
             for remote in remotes.values():
                 remote.call("open", data)
             if not curves:
-                truth = stack.enter_context(Remote("truth"))
+                truth = stack.enter_context(start("truth"))
                 truth.call("open", data)
                 for name, remote in remotes.items():
                     curves[name] = Curve(answers_of(remote), truth)
@@ -957,7 +906,7 @@ def take_turns(
 
 def measure_threads(data: Data, report: Report) -> None:
     """Compare the clock of builds on two threads and on one."""
-    with Remote("omendb", 1) as one, Remote("omendb", 2) as two:
+    with start("omendb", 1) as one, start("omendb", 2) as two:
         seconds = [[r.call("built", data)["wall_s"] for r in (one, two)] for _ in range(ROUNDS)]
     alone, together = zip(*seconds, strict=True)
     report.note("threads", data, one=alone, two=together)
@@ -968,7 +917,7 @@ def measure_threads(data: Data, report: Report) -> None:
 def measure_scale(data: Data, report: Report) -> None:
     """Compare the builds of all rows and of a tenth."""
     tenth = len(data.load("rows")) // 10
-    with Remote("omendb") as remote:
+    with start("omendb") as remote:
         seconds = [
             [remote.call("built", data, rows)["cpu_s"] for rows in (tenth, None)]
             for _ in range(ROUNDS)
@@ -982,7 +931,7 @@ def measure_scale(data: Data, report: Report) -> None:
 def measure_add(data: Data, report: Report) -> None:
     """Compare additions to a large graph with those to a small one, and with hnswlib's."""
     rows = len(data.load("rows"))
-    with Remote("omendb") as small, Remote("omendb") as large:
+    with start("omendb") as small, start("omendb") as large:
         small.call("open", data, QUERIES, SMALL_ROWS)
         large.call("open", data)
         rates: list[list[float]] = []
@@ -1006,7 +955,7 @@ def measure_add(data: Data, report: Report) -> None:
 def measure_churn(data: Data, report: Report) -> None:
     """Compare the recall after full turnovers with a fresh build's, at the same effort."""
     rows = min(SMALL_ROWS, len(data.load("rows")) // 2)
-    with Remote("truth") as truth, Remote("omendb") as fresh, Remote("omendb") as old:
+    with start("truth") as truth, start("omendb") as fresh, start("omendb") as old:
         truth.call("open", data)
         truth.call("limit", rows)
         fresh.call("open", data, QUERIES, rows)
@@ -1034,8 +983,8 @@ def measure_filter(data: Data, report: Report) -> None:
     how = f"filtered, 1 thread, batch of {FILTER_QUERIES}"
     print(f"\n{data.name}, {how}: queries/s at recall {recall:g}")
     with contextlib.ExitStack() as stack:
-        truth = stack.enter_context(Remote("truth"))
-        remotes = {name: stack.enter_context(Remote(name)) for name in names}
+        truth = stack.enter_context(start("truth"))
+        remotes = {name: stack.enter_context(start(name)) for name in names}
         for remote in (truth, *remotes.values()):
             remote.call("open", data, FILTER_QUERIES)
         for kind, share in itertools.product(("random", "correlated"), SHARES):
