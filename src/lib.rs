@@ -29,6 +29,7 @@ mod kernels;
 mod metric;
 #[cfg(feature = "python")]
 mod python;
+mod random;
 mod rows;
 mod selection;
 mod threads;

@@ -22,6 +22,7 @@ SOURCE = ROOT / "src"
 ORDER = [
     "error",
     "metric",
+    "random",
     "kernels",
     "rows",
     "threads",

@@ -7,24 +7,14 @@
 use super::*;
 use crate::codes::Scratch;
 use crate::kernels::float::Judge;
+use crate::random::Random;
 use crate::threads::Silent;
 
 const SEED: u64 = 20_240_229;
 const PRODUCTS: [Metric; 4] =
     [Metric::Euclidean, Metric::SqEuclidean, Metric::Cosine, Metric::InnerProduct];
 
-/// `SplitMix64`, so that a failure repeats.
-struct Random(u64);
-
 impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
     fn below(&mut self, n: usize) -> usize {
         (self.next() % n as u64) as usize
     }

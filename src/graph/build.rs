@@ -20,11 +20,12 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::search::Beam;
-use super::{DEGREE, Graph, HEADS, Heads, Lane, Random, Target, empty_chunk, four, key};
+use super::{DEGREE, Graph, HEADS, Heads, Lane, Target, empty_chunk, four, key};
 use crate::error::Result;
 use crate::exact::{self, CHUNK, Corpus, Goal};
 use crate::kernels::float::{Judge, dispatch};
 use crate::kernels::int8::{self, GROUP, Group, PANEL, Panel, Ratios};
+use crate::random::Random;
 use crate::rows::Rows;
 use crate::threads::{Stages, Worker};
 use crate::top_k::TopK;

@@ -14,8 +14,9 @@ use std::sync::atomic::Ordering;
 
 use super::build::{Link, Scratch, distances, nearest_within, prune, reach};
 use super::search::Beam;
-use super::{DEGREE, Graph, HEADS, Heads, Lane, NONE, Random, Target};
+use super::{DEGREE, Graph, HEADS, Heads, Lane, NONE, Target};
 use crate::error::Result;
+use crate::random::Random;
 use crate::selection::Selection;
 use crate::threads::{Silent, Stages, run};
 

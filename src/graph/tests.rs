@@ -5,6 +5,7 @@ use super::*;
 use crate::codes::Scratch;
 use crate::exact::Chunk;
 use crate::metric::Metric;
+use crate::random::Random;
 use crate::rows::Rows;
 use crate::threads::{Monitor, Silent, Stages};
 

@@ -46,6 +46,7 @@ pub(crate) struct Line(pub(crate) [u8; 64]);
 use std::time::Instant;
 
 use super::Isa;
+use crate::random::Random;
 
 /// What [`products`] and [`dots`] read for a code of zero of a query.
 pub(crate) fn zero(isa: Isa) -> i32 {
@@ -977,16 +978,6 @@ mod arm {
     }
 }
 
-/// A small generator, so that a run repeats.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        self.0 >> 33
-    }
-}
-
 /// Writes a record.
 pub(crate) fn write_record(record: &mut [u8], codes: &[i8], factor: f32, bias: f32) {
     let (out, meta) = record.split_at_mut(codes.len());
@@ -1100,7 +1091,7 @@ mod tests {
                         panel.scale[q] = 1.0 + q as f32;
                         let margin = Ratios { rounding: q as f32 * 1000.0, norm: 77.0 };
                         panel.set_margin(q, margin);
-                        panel.threshold[q] = random.next() as f32 - 1e9;
+                        panel.threshold[q] = (random.next() >> 33) as f32 - 1e9;
                         (0..GROUP).for_each(|r| sums[r][q] = dot(&rows[r], query));
                     }
                     let (mut expected, mut got) = (Passed::new(), Passed::new());
