@@ -7,10 +7,10 @@
 //! that stays shut.
 
 mod saved;
+mod tune;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::Instant;
 
 use crate::codes::{Codes, Encoder, Scratch};
 use crate::error::{Error, Result};
@@ -23,6 +23,8 @@ use crate::selection::Selection;
 use crate::threads::{Hushed, Monitor, Silent, Stages, default_threads, run};
 use crate::top_k::Neighbor;
 
+pub use tune::{RecallReport, RecallRow};
+
 /// Chunks that one thread encodes before it takes more.
 const ENCODE_CHUNKS: usize = 8;
 /// The mean and the axes are learned again when the rows have grown by this factor.
@@ -32,44 +34,6 @@ const RELEARN: usize = 4;
 const REBUILD_SHARE: usize = 3;
 /// Queries that one thread walks for before it takes more.
 const WALKS: usize = 32;
-/// The widest beam that tuning tries.
-const WIDEST: usize = 2048;
-/// Queries that tuning makes where none are given.
-const TUNING_QUERIES: usize = 1000;
-
-/// Recall and speed of one width of the beam.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct RecallRow {
-    /// The width.
-    pub effort: usize,
-    /// The mean share of true answers found.
-    pub recall: f64,
-    /// Of one call with all queries.
-    pub queries_per_second: f64,
-}
-
-/// What [`Index::tune`] measured.
-#[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-pub struct RecallReport {
-    /// The recall that was asked for.
-    pub target: f64,
-    /// The mean recall of the queries that did not choose the effort.
-    pub recall: f64,
-    /// A bound that the true mean is above, 95 times in 100.
-    pub lower_bound: f64,
-    /// The width that was chosen.
-    pub effort: usize,
-    /// Neighbours of each query.
-    pub k: usize,
-    /// The number of queries.
-    pub queries: usize,
-    /// Whether the caller gave them.
-    pub given: bool,
-    /// Recall and speed of each width that was tried, of all queries.
-    pub table: Vec<RecallRow>,
-}
-
 /// Answers, and which of them are exact.
 type Walked = (Vec<Vec<Neighbor>>, Vec<bool>);
 
@@ -671,135 +635,6 @@ impl Index {
         Ok(Some(Arc::new(edit.finish())))
     }
 
-    /// Finds the width of the beam that answers with this recall, and makes it the index's own.
-    ///
-    /// Answers of the graph are compared with exact ones, for `queries` or, if none are given, for
-    /// points among some rows and rows near them, which the graph has not seen. Queries of another
-    /// kind than the rows are harder: then give some. Half of
-    /// the queries choose the width; the recall of the others is reported. Where no width reaches
-    /// the recall, the widest that was tried is taken.
-    ///
-    /// # Errors
-    ///
-    /// `InvalidParameter` if no graph was asked for or there are not two rows, the recall is not between 0 and 1, or there
-    /// are fewer than two queries; `DimensionMismatch`, `BadNumber`, `Interrupted`.
-    pub fn tune(
-        &self,
-        recall: f64,
-        k: usize,
-        queries: Option<&Rows>,
-        threads: Option<usize>,
-        monitor: &mut dyn Monitor,
-    ) -> Result<RecallReport> {
-        if !(recall > 0.0 && recall <= 1.0) {
-            return Err(Error::invalid(format!(
-                "expected recall above 0 and up to 1, got {recall}"
-            )));
-        }
-        let state = self.state();
-        if state.seed.is_none() || state.len() < 2 {
-            return Err(Error::invalid(
-                "the index has no graph of two rows or more to tune: call build_graph() first",
-            ));
-        }
-        let made;
-        let given = queries.is_some();
-        let queries = if let Some(queries) = queries {
-            queries
-        } else {
-            made = self.between_rows(&state)?;
-            &made
-        };
-        if queries.len() < 2 {
-            let got = queries.len();
-            return Err(Error::invalid(format!(
-                "expected at least 2 queries to tune by, got {got}"
-            )));
-        }
-        let truth = Options { method: Method::Exact, threads, ..Options::default() };
-        let truth = self.search(queries, k, truth, monitor)?;
-        let n = queries.len();
-        let (mut table, mut chosen) = (Vec::new(), None);
-        let mut effort = k + k / 2;
-        loop {
-            let options = Options {
-                method: Method::Graph,
-                effort: Some(effort),
-                threads,
-                ..Options::default()
-            };
-            let start = Instant::now();
-            let hits = self.search(queries, k, options, monitor)?;
-            let seconds = start.elapsed().as_secs_f64();
-            let recalls: Vec<f64> = (0..n).map(|i| share_found(&hits, &truth, i)).collect();
-            // Every second query chooses, so that sorted queries are cut fairly.
-            let mean = |from: usize| {
-                let part = recalls.iter().skip(from).step_by(2);
-                part.clone().sum::<f64>() / part.count() as f64
-            };
-            let row = RecallRow {
-                effort,
-                recall: recalls.iter().sum::<f64>() / n as f64,
-                queries_per_second: n as f64 / seconds,
-            };
-            table.push(row);
-            let last = effort >= WIDEST.min(state.rows()).max(k + k / 2);
-            if chosen.is_none() && (mean(0) >= recall || last) {
-                let m = (n / 2) as f64;
-                let found = mean(1);
-                let spread = recalls.iter().skip(1).step_by(2).map(|r| (r - found).powi(2));
-                let variance = spread.sum::<f64>() / (m - 1.0).max(1.0);
-                // One-sided, 95 in 100; the queries are the sample, not their answers.
-                let lower = found - 1.645 * (variance / m).sqrt();
-                chosen = Some((effort, found, lower.max(0.0)));
-            }
-            if last || chosen.is_some_and(|(chosen, ..)| effort >= 2 * chosen) {
-                break;
-            }
-            effort = (effort * 5 / 4 + 1).min(WIDEST);
-        }
-        let (effort, found, lower_bound) = chosen.unwrap_or((effort, 0.0, 0.0));
-        let _edit = self.edit();
-        let state = self.state();
-        let next = State { effort, ..(*state).clone() };
-        self.publish(next, state.rows(), &[]);
-        Ok(RecallReport {
-            target: recall,
-            recall: found,
-            lower_bound,
-            effort,
-            k,
-            queries: n,
-            given,
-            table,
-        })
-    }
-
-    /// Points about as far from some rows as those are from rows that they are linked to, towards
-    /// two of these.
-    fn between_rows(&self, state: &State) -> Result<Rows> {
-        let live = state.live_rows();
-        let count = live.len().clamp(2, TUNING_QUERIES);
-        let corpus = self.corpus(state, None);
-        let [mut x, mut y, mut z] = [(); 3].map(|()| vec![0.0; self.dim]);
-        let mut values = Vec::with_capacity(count * self.dim);
-        for i in 0..count {
-            let row = live[i * live.len() / count] as u32;
-            let links = state.graph.as_ref().map(|graph| graph.links(row).collect());
-            let links: Vec<u32> = links.unwrap_or_default();
-            let other = links.get(i % links.len().max(1)).copied().unwrap_or(row);
-            let third = links.get((i + 1 + i / 7) % links.len().max(1));
-            let third = third.copied().unwrap_or(row);
-            corpus.read(row, &mut x);
-            corpus.read(other, &mut y);
-            corpus.read(third, &mut z);
-            let mixed =
-                x.iter().zip(&y).zip(&z).map(|((x, y), z)| x + 0.7 * (y - x) + 0.7 * (z - x));
-            values.extend(mixed);
-        }
-        Rows::from_vec(values, self.dim)
-    }
-
     /// Whether near rows are linked.
     pub fn has_graph(&self) -> bool {
         self.state().seed.is_some()
@@ -1124,14 +959,6 @@ impl Index {
 /// Checks new rows if some of their chunks have no codes; rows that are coded are finite.
 fn check_uncoded(chunks: &[Arc<Chunk>], rows: &Rows) -> Result<()> {
     if chunks.iter().all(|chunk| chunk.codes.is_some()) { Ok(()) } else { rows.check("vectors") }
-}
-
-/// The share of query `i`'s true answers that were found; equally far ones count.
-fn share_found(hits: &Hits, truth: &Hits, i: usize) -> f64 {
-    let range = |hits: &Hits| hits.offsets[i]..hits.offsets[i + 1];
-    let Some(&last) = truth.distances[range(truth)].last() else { return 1.0 };
-    let found = hits.distances[range(hits)].iter().filter(|&&distance| distance <= last).count();
-    found as f64 / range(truth).len() as f64
 }
 
 fn check_linkable(metric: Metric) -> Result<()> {
