@@ -122,7 +122,11 @@ class Index:
     def save(self, path: str | PathLike[str], *, progress: _Progress = False) -> None: ...
     @staticmethod
     def load(
-        path: str | PathLike[str], *, threads: int | None = None, progress: _Progress = False
+        path: str | PathLike[str],
+        *,
+        verify: bool = False,
+        threads: int | None = None,
+        progress: _Progress = False,
     ) -> Index: ...
     def check(self) -> dict[str, int] | None: ...
     def add(

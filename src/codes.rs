@@ -33,7 +33,7 @@ use crate::kernels::float;
 use crate::kernels::int8::{self, GROUP, Group, LIMIT, Ratios, STEP, record_bytes};
 use crate::kernels::matmul;
 use crate::metric::Metric;
-use crate::rows::Rows;
+use crate::rows::{LARGEST, Rows};
 
 /// Kernels read whole lines of codes, and so past the end of a record.
 const BEHIND: usize = 64;
@@ -176,17 +176,7 @@ impl Encoder {
         if !metric.is_product() || n == 0 {
             return None;
         }
-        let mut encoder = Self {
-            metric,
-            mean: vec![0.0; dim],
-            mean_norm: 0.0,
-            unit: 1.0,
-            axes: None,
-            width: dim,
-            slack: 0.0,
-            axes_slack: 0.0,
-            float_slack: 0.0,
-        };
+        let mut encoder = Self::plain(metric, vec![0.0; dim]);
         // Evenly spaced rows: deterministic, and fair to data sorted by cluster.
         let count = n.min(2 * SAMPLE);
         let numbers: Vec<usize> = (0..count).map(|i| i * n / count).collect();
@@ -232,6 +222,30 @@ impl Encoder {
         (encoder.width <= MAX_WIDTH).then_some(encoder)
     }
 
+    fn plain(metric: Metric, mean: Vec<f64>) -> Self {
+        Self {
+            metric,
+            mean_norm: float::dot(&mean, &mean).sqrt(),
+            unit: 1.0,
+            axes: None,
+            width: mean.len(),
+            mean,
+            slack: 0.0,
+            axes_slack: 0.0,
+            float_slack: 0.0,
+        }
+    }
+
+    /// Codes only what lies along these axes, if they are nearly orthonormal.
+    fn take_axes(&mut self, axes: Vec<f32>, width: usize, defect: f64) -> Option<()> {
+        if !(defect < 1e-3) {
+            return None;
+        }
+        (self.axes, self.width) = (Some(axes), width);
+        self.set_slack(defect);
+        Some(())
+    }
+
     fn set_slack(&mut self, defect: f64) {
         let dim = self.mean.len() as f64;
         // Higham's γ of a float32 sum, with room for γ's own denominator and for norms that are
@@ -264,10 +278,7 @@ impl Encoder {
         if width < dim {
             let axes = matmul::mix(&axes[..width * dim], dim);
             let defect = matmul::orthonormality_defect(&axes, dim);
-            if defect < 1e-3 {
-                (self.axes, self.width) = (Some(axes), width);
-                self.set_slack(defect);
-            }
+            self.take_axes(axes, width, defect);
         }
     }
 
@@ -425,6 +436,57 @@ impl Encoder {
         norm * (1.0 + 1e-6) + offset * self.unit + TINY
     }
 
+    /// Room for the records of so many rows, all zeros.
+    pub(crate) fn no_records(&self, rows: usize) -> Vec<u8> {
+        let bytes = record_bytes(self.steps());
+        vec![0; rows * bytes + Self::spare(rows, bytes)]
+    }
+
+    /// Bytes of zeros that follow the records of so many rows, of `bytes` bytes each.
+    pub(crate) fn spare(rows: usize, bytes: usize) -> usize {
+        (rows.next_multiple_of(GROUP) - rows) * bytes + BEHIND
+    }
+
+    /// What was learned, as [`Encoder::from_bytes`] reads it.
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes: Vec<u8> =
+            [self.unit].iter().chain(&self.mean).flat_map(|x| x.to_le_bytes()).collect();
+        bytes.extend(self.axes.iter().flatten().flat_map(|x| x.to_le_bytes()));
+        bytes
+    }
+
+    /// What [`Encoder::to_bytes`] wrote; none if no encoder wrote it. Any mean, unit and axes that
+    /// are accepted make codes that are certified: what was learned decides how fine they are.
+    pub(crate) fn from_bytes(metric: Metric, dim: usize, bytes: &[u8]) -> Option<Self> {
+        let (doubles, axes) = bytes.split_at_checked(8 * (dim + 1))?;
+        let mut doubles = doubles.as_chunks().0.iter().map(|&x| f64::from_le_bytes(x));
+        let unit = doubles.next()?;
+        let mean: Vec<f64> = doubles.collect();
+        let (axes, rest) = axes.as_chunks();
+        let axes: Vec<f32> = axes.iter().map(|&x| f32::from_le_bytes(x)).collect();
+        let width = if axes.is_empty() { dim } else { axes.len() / dim };
+        // The units that `learn` makes: powers of two in the range of what it accepts.
+        let units = 2f64.powi(-434)..=2f64.powi(466);
+        let is_unit = units.contains(&unit) && unit.to_bits().trailing_zeros() >= 52;
+        if !metric.is_product()
+            || !is_unit
+            || !rest.is_empty()
+            || !axes.len().is_multiple_of(dim)
+            || width > dim.min(MAX_WIDTH)
+            || mean.iter().any(|x| !(x.abs() <= LARGEST))
+        {
+            return None;
+        }
+        let mut encoder = Self::plain(metric, mean);
+        encoder.unit = unit;
+        encoder.set_slack(0.0);
+        if !axes.is_empty() {
+            let defect = matmul::orthonormality_defect(&axes, dim);
+            encoder.take_axes(axes, width, defect)?;
+        }
+        Some(encoder)
+    }
+
     /// Codes of `rows[start..]`, after those that `codes` holds already.
     ///
     /// `None` if some row is beyond codes, so that the whole chunk must be judged.
@@ -435,17 +497,18 @@ impl Encoder {
         scratch: &mut Scratch,
     ) -> Option<Codes> {
         let steps = self.steps();
-        let mut codes = before.cloned().unwrap_or_else(|| Codes {
+        let mut codes = Codes {
             len: 0,
-            records: Vec::new(),
-            ratios: Vec::new(),
+            records: self.no_records(rows.len()),
+            ratios: before.map_or_else(Vec::new, |before| before.ratios.clone()),
             steps,
-        });
-        let groups = rows.len().div_ceil(GROUP);
-        let bytes = groups * GROUP * record_bytes(steps) + BEHIND;
-        codes.records.reserve_exact(bytes.saturating_sub(codes.records.len()));
-        codes.records.resize(bytes, 0);
-        codes.ratios.resize(groups, Ratios::default());
+        };
+        if let Some(before) = before {
+            let known = before.len * record_bytes(steps);
+            codes.records[..known].copy_from_slice(&before.records[..known]);
+            codes.len = before.len;
+        }
+        codes.ratios.resize(rows.len().div_ceil(GROUP), Ratios::default());
         while codes.len < rows.len() {
             let count = (rows.len() - codes.len).min(BLOCK);
             self.encode_block(rows, count, &mut codes, scratch)?;
@@ -478,14 +541,17 @@ impl Encoder {
         };
         scratch.codes.clear();
         scratch.codes.resize(self.steps() * STEP, 0);
-        for (i, (floats, &square)) in floats.chunks_exact(self.width).zip(&squares).enumerate() {
+        let bytes = record_bytes(self.steps());
+        let records = codes.records[first * bytes..].chunks_exact_mut(bytes);
+        for ((i, (floats, &square)), record) in
+            floats.chunks_exact(self.width).zip(&squares).enumerate().zip(records)
+        {
             let norm = self.reach(square.sqrt());
             let floats = self.with_rest(floats, square, &mut scratch.swept);
             let (factor, lost) = quantize(floats, norm, LIMIT, &mut scratch.codes);
-            let row = first + i;
-            codes.put(row, &scratch.codes, factor, half_square(square));
+            int8::write_record(record, &scratch.codes, factor, half_square(square));
             let ratio = |norm: f64| (norm / f64::from(factor) * (1.0 + 1e-6)) as f32;
-            let most = &mut codes.ratios[row / GROUP];
+            let most = &mut codes.ratios[(first + i) / GROUP];
             most.rounding = most.rounding.max(ratio(lost));
             most.norm = most.norm.max(ratio(norm * (1.0 + self.axes_slack) + lost));
         }
@@ -654,14 +720,8 @@ fn quantize(floats: &[f32], norm: f64, limit: i8, codes: &mut [i8]) -> (f32, f64
 }
 
 impl Codes {
-    /// Writes the record of one row.
-    fn put(&mut self, row: usize, codes: &[i8], factor: f32, bias: f32) {
-        let bytes = record_bytes(self.steps);
-        int8::write_record(&mut self.records[row * bytes..(row + 1) * bytes], codes, factor, bias);
-    }
-
     pub(crate) fn nbytes(&self) -> usize {
-        self.records.capacity() + size_of::<Ratios>() * self.ratios.capacity()
+        self.records.len() + size_of::<Ratios>() * self.ratios.capacity()
     }
 
     /// The records, and [`BEHIND`] bytes.

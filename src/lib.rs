@@ -20,6 +20,7 @@
 //! The modules in reading order; each may use only what stands above it:
 
 mod codes;
+mod corpus;
 mod error;
 mod exact;
 mod file;

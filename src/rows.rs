@@ -17,7 +17,7 @@ use half::{bf16, f16};
 use crate::error::{Error, Result};
 
 /// Numbers larger than this are refused: their squares, summed, would overflow float64.
-const LARGEST: f64 = 1e150;
+pub(crate) const LARGEST: f64 = 1e150;
 
 /// The number types that are used where they lie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

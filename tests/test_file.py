@@ -1,7 +1,11 @@
 """The saved file: what others read in it, how it is replaced, and what damage does."""
 
+import pickle
 import zlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -12,6 +16,8 @@ from numpy.typing import NDArray
 from pyarrow import feather
 
 import omendb
+
+Method = Literal["exact", "graph"]
 
 # Written by the Rust tests: 5 rows of a column of each number type.
 SAMPLE = Path(__file__).resolve().parents[1] / "src/file/sample.omen"
@@ -164,28 +170,212 @@ def test_missing_files_and_folders_are_what_python_calls_them(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("method", ["exact", "graph"])
+@pytest.mark.parametrize("verify", [False, True])
 def test_no_change_and_no_truncation_of_a_file_is_silent(
-    rng: np.random.Generator, tmp_path: Path
+    rng: np.random.Generator, tmp_path: Path, method: Method, verify: bool
 ) -> None:
     """Codes and graph may be rebuilt, so a good answer is allowed; a wrong one is not."""
-    index, vectors, _ = an_index(rng, 40, 5)
+    vectors = rng.normal(size=(40, 5)).astype(np.float32)
+    index = omendb.Index(vectors, method=method)
     path, other = tmp_path / "x.omen", tmp_path / "y.omen"
     index.save(path)
     good = path.read_bytes()
-    expected = index.search(vectors, k=3)
-    for at in range(0, len(good), 3):
+    expected = index.search(vectors, k=3, method=method, effort=40)
+    for at in range(0, len(good), 3 if method == "exact" else 7):
         bad = bytearray(good)
         bad[at] ^= 1 << (at % 8)
         for data in (bytes(bad), good[:at]):
             other.write_bytes(data)
             try:
-                loaded = omendb.Index.load(other)
-                hits = loaded.search(vectors, k=3)
+                loaded = omendb.Index.load(other, verify=verify)
+                hits = loaded.search(vectors, k=3, method=method, effort=40)
             except ValueError as error:
                 assert str(other) in str(error)  # noqa: PT017
                 continue
             assert np.array_equal(hits.ids, expected.ids)
             assert np.array_equal(hits.distances, expected.distances)
+
+
+ROWS = 5000
+
+
+@pytest.fixture
+def graph_file(rng: np.random.Generator, tmp_path: Path) -> tuple[Path, NDArray[np.float32]]:
+    """Save 5,000 rows around 500 centres, with a graph."""
+    vectors = rng.normal(size=(500, 20)).repeat(10, axis=0) + 0.3 * rng.normal(size=(ROWS, 20))
+    vectors = vectors.astype(np.float32)
+    omendb.Index(vectors, method="graph").save(tmp_path / "x.omen")
+    return tmp_path / "x.omen", vectors
+
+
+def place(path: Path, column: str) -> tuple[int, int]:
+    """Return where a column's values are in a file, and their size."""
+    with pa.memory_map(str(path)) as mapped, pa.ipc.open_file(mapped) as reader:
+        values = reader.get_batch(0)[column]
+        flat = values.flatten() if pa.types.is_fixed_size_list(values.type) else values
+        data = flat.buffers()[1].to_pybytes()
+    return path.read_bytes().index(data), len(data)
+
+
+def craft(path: Path, at: int, data: bytes) -> None:
+    """Write over some bytes of a file, and make its checksums right again."""
+    good = path.read_bytes()
+    bad = bytearray(good)
+    bad[at : at + len(data)] = data
+    footer = len(bad) - 10 - int.from_bytes(bad[-10:-6], "little")
+    size = sum(-(-place(path, name)[1] // 64) * 64 for name in feather.read_table(path).schema.names)
+    start = footer - 8 - size
+    while start < footer - 8:
+        name = next(n for n in feather.read_table(path).schema.names if place(path, n)[0] >= start)
+        end = start + -(-place(path, name)[1] // 64) * 64
+        for block in range(start, end, BLOCK):
+            last = min(block + BLOCK, end)
+            old, new = checksum(good[block:last]), checksum(bytes(bad[block:last]))
+            if old != new:
+                found = bad.index(old, footer)
+                bad[found : found + 8] = new
+        start = end
+    bad[-22:-14] = checksum(bytes(bad[footer:-22]))
+    path.write_bytes(bad)
+
+
+def damage(path: Path, column: str, row: int) -> None:
+    """Flip a bit of a row in a file."""
+    start, size = place(path, column)
+    at = start + row * (size // ROWS)
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    path.write_bytes(data)
+
+
+def test_loading_touches_no_row_and_a_search_only_a_few(
+    graph_file: tuple[Path, NDArray[np.float32]],
+) -> None:
+    path, vectors = graph_file
+    loaded = omendb.Index.load(path)
+    full = omendb.Index(vectors, method="graph")
+    before = loaded.nbytes
+    assert loaded.search(vectors[7], k=1, method="graph").ids[0] == 7
+    after = loaded.nbytes
+    assert before < after < full.nbytes
+    # Damage that no search comes to is nobody's business until all is checked.
+    damage(path, "vectors", 4000)
+    loaded = omendb.Index.load(path)
+    assert loaded.search(vectors[7], k=1, method="graph").ids[0] == 7
+    with pytest.raises(ValueError, match="does not match its checksum"):
+        omendb.Index.load(path, verify=True)
+
+
+def test_damaged_rows_fail_every_call_that_needs_them_and_change_nothing(
+    graph_file: tuple[Path, NDArray[np.float32]], tmp_path: Path
+) -> None:
+    path, vectors = graph_file
+    damage(path, "vectors", 4999)
+    other = tmp_path / "y.omen"
+    other.write_bytes(b"kept")
+    calls: dict[str, Callable[[omendb.Index], object]] = {
+        "exact": lambda index: index.search(vectors[0], method="exact"),
+        "radius": lambda index: index.search_radius(vectors[0], radius=1.0),
+        "walk": lambda index: index.search(vectors[4999], k=5, method="graph"),
+        "vectors": lambda index: index.vectors,
+        "save": lambda index: index.save(other),
+        "add": lambda index: index.add(vectors[:3]),
+        "update": lambda index: index.update([4500], vectors[:1]),
+        "compact": lambda index: index.remove(np.arange(4000)),
+        "tune": lambda index: index.tune(0.9),
+        "build": lambda index: index.build_graph(),
+        "pickle": pickle.dumps,
+    }
+    for name, call in calls.items():
+        loaded = omendb.Index.load(path)
+        for _ in range(2):
+            with pytest.raises(ValueError, match="block 6 of column vectors") as refused:
+                call(loaded)
+            assert str(path) in str(refused.value), name
+        assert len(loaded) == ROWS
+        assert np.array_equal(loaded.ids, np.arange(ROWS))
+    assert other.read_bytes() == b"kept"
+
+
+@pytest.mark.parametrize("verify", [False, True])
+def test_damaged_codes_are_made_again(
+    graph_file: tuple[Path, NDArray[np.float32]], verify: bool
+) -> None:
+    path, vectors = graph_file
+    good = omendb.Index.load(path).search(vectors, k=3, method="graph")
+    start, size = place(path, "codes")
+    data = bytearray(path.read_bytes())
+    data[start : start + size] = bytes(size)
+    path.write_bytes(data)
+    hits = omendb.Index.load(path, verify=verify).search(vectors, k=3, method="graph")
+    assert np.array_equal(hits.ids, good.ids)
+    assert not hits.exact.any()
+
+
+@pytest.mark.parametrize("verify", [False, True])
+@pytest.mark.parametrize("crafted", [False, True])
+def test_a_graph_with_damaged_links_is_built_again(
+    graph_file: tuple[Path, NDArray[np.float32]], verify: bool, crafted: bool
+) -> None:
+    path, vectors = graph_file
+    good = omendb.Index.load(path).search(vectors, k=3, method="graph")
+    if crafted:  # a link to a row that there is not
+        craft(path, place(path, "links")[0] + 4000, (ROWS).to_bytes(4, "little"))
+    else:
+        damage(path, "links", 4999)
+    loaded = omendb.Index.load(path, verify=verify)
+    first = loaded.search(vectors, k=3, method="graph")
+    assert first.exact.all() == (not verify)  # what met the damage was answered without the graph
+    hits = loaded.search(vectors, k=3, method="graph")
+    assert not hits.exact.any()
+    assert np.array_equal(hits.ids, good.ids)
+    check = loaded.check()
+    assert check is not None
+    assert (check["unreachable"], check["dangling"], check["rows"]) == (0, 0, ROWS)
+
+
+def test_crafted_codes_change_no_exact_answer(
+    graph_file: tuple[Path, NDArray[np.float32]], rng: np.random.Generator
+) -> None:
+    path, vectors = graph_file
+    start, size = place(path, "codes")
+    craft(path, start, rng.bytes(size))
+    loaded = omendb.Index.load(path, verify=True)
+    index = omendb.Index(vectors)
+    queries = rng.normal(size=(200, 20)).astype(np.float32)
+    walked = loaded.search(queries, k=5, method="graph")
+    assert walked.ids.shape == (200, 5)
+    hits, expected = loaded.search(queries, k=5, method="exact"), index.search(queries, k=5)
+    assert np.array_equal(hits.ids, expected.ids)
+    assert np.array_equal(hits.distances, expected.distances)
+    assert np.array_equal(
+        loaded.search_radius(queries, 3.0).ids, index.search_radius(queries, 3.0).ids
+    )
+
+
+def test_a_crafted_row_that_is_no_number_is_refused(
+    graph_file: tuple[Path, NDArray[np.float32]],
+) -> None:
+    path, vectors = graph_file
+    craft(path, place(path, "vectors")[0] + 80 * 3000, np.float32(np.nan).tobytes())
+    with pytest.raises(ValueError, match="row 3000 holds"):
+        omendb.Index.load(path, verify=True)
+    loaded = omendb.Index.load(path)
+    with pytest.raises(ValueError, match="row 3000 holds"):
+        loaded.search(vectors[0], method="exact")
+
+
+def test_threads_that_meet_a_loaded_index_first_agree(
+    graph_file: tuple[Path, NDArray[np.float32]],
+) -> None:
+    path, vectors = graph_file
+    loaded, index = omendb.Index.load(path), omendb.Index(vectors, method="graph")
+    ways: list[Method] = ["graph", "exact"] * 4
+    with ThreadPoolExecutor(8) as pool:
+        hits = list(pool.map(lambda way: loaded.search(vectors[:300], k=3, method=way), ways))
+    for way, found in zip(ways, hits, strict=True):
+        assert np.array_equal(found.ids, index.search(vectors[:300], k=3, method=way).ids)
 
 
 def test_a_file_of_somebody_else_is_refused(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ ORDER = [
     "codes",
     "top_k",
     "selection",
+    "corpus",
     "exact",
     "graph",
     "file",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -720,6 +721,15 @@ class History(RuleBasedStateMachine):
         self.index.add(self._draw(1), ids=[self.largest + 1])
         self.index.remove([self.largest + 1])
         self.largest += 1
+
+    @rule(verify=st.booleans(), twice=st.booleans())
+    def save_and_load(self, verify: bool, twice: bool) -> None:
+        with tempfile.TemporaryDirectory() as folder:  # mapped files live on without their names
+            path = Path(folder) / "x.omen"
+            self.index.save(path)
+            if twice:
+                omendb.Index.load(path).save(path)
+            self.index = omendb.Index.load(path, verify=verify)
 
     @rule(k=st.sampled_from([1, 3, 10, 2000]), n=st.integers(1, 9), threads=st.integers(1, 3))
     def search(self, k: int, n: int, threads: int) -> None:

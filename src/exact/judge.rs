@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use super::{Answer, CHUNK, Corpus, Goal};
+use super::{Answer, Goal};
+use crate::corpus::{CHUNK, Corpus};
 use crate::error::Result;
 use crate::kernels::float::Judge;
 use crate::rows::{Rows, check_row};
@@ -24,7 +25,7 @@ pub(super) fn all(
     // Verdicts cost several times what the sweep's multiply-adds do.
     let operations = (queries.len() * corpus.dim) as u64;
     for c in chunks {
-        let rows = &corpus.chunks[c].rows;
+        let rows = corpus.chunks[c].rows();
         for i in 0..rows.len() {
             let number = c * CHUNK + i;
             if corpus.allowed.is_some_and(|allowed: &Selection| !allowed.contains(number)) {
@@ -53,10 +54,11 @@ pub(super) fn brief(corpus: Corpus<'_>, queries: &Rows, goal: Goal) -> Result<Ve
         let judge = Judge::new(corpus.metric, query);
         let mut answer = Answer::new(goal);
         for (c, chunk) in corpus.chunks.iter().enumerate() {
-            for i in 0..chunk.rows.len() {
+            let rows = chunk.rows();
+            for i in 0..rows.len() {
                 let number = c * CHUNK + i;
                 if corpus.allowed.is_none_or(|allowed| allowed.contains(number)) {
-                    chunk.rows.read(i, row);
+                    rows.read(i, row);
                     answer.push(Neighbor { distance: judge.distance(row), row: number as u32 });
                 }
             }

@@ -15,20 +15,15 @@ mod sweep;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
-
-use crate::codes::{Codes, Encoder};
+use crate::codes::Encoder;
+use crate::corpus::Corpus;
 use crate::error::Result;
 use crate::kernels::Isa;
 use crate::kernels::int8::PANEL;
-use crate::metric::Metric;
 use crate::rows::Rows;
-use crate::selection::Selection;
 use crate::threads::{Monitor, Worker, alone, run};
 use crate::top_k::{Neighbor, TopK};
 
-/// Rows of a chunk: the unit of storage, of edits, and of looking whether to stop.
-pub(crate) const CHUNK: usize = 1024;
 /// Queries of a block: their codes stay in a core's second-level cache.
 const BLOCK: usize = 2 * PANEL;
 /// Queries of a block of float products: rows are turned into floats once for each block.
@@ -43,27 +38,6 @@ const WORTH_A_THREAD: u64 = 1 << 22;
 /// Multiply-adds below which making ready would take longer than judging every row at once.
 const BRIEF: u64 = 1 << 12;
 
-/// Consecutive rows and their codes.
-#[derive(Debug, Clone)]
-pub(crate) struct Chunk {
-    pub(crate) rows: Rows,
-    /// None where the encoder has none, or some row is beyond codes.
-    pub(crate) codes: Option<Arc<Codes>>,
-}
-
-/// Everything a search looks at.
-#[derive(Clone, Copy)]
-pub(crate) struct Corpus<'a> {
-    pub(crate) metric: Metric,
-    pub(crate) dim: usize,
-    /// All full but the last.
-    pub(crate) chunks: &'a [Arc<Chunk>],
-    pub(crate) encoder: Option<&'a Encoder>,
-    /// The rows that may answer; all if none.
-    pub(crate) allowed: Option<&'a Selection>,
-    pub(crate) isa: Isa,
-}
-
 /// What is asked for.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Goal {
@@ -71,27 +45,6 @@ pub(crate) enum Goal {
     Nearest(usize),
     /// Every row at most this far away.
     Within(f64),
-}
-
-impl Corpus<'_> {
-    pub(crate) fn rows(&self) -> usize {
-        self.chunks.last().map_or(0, |last| (self.chunks.len() - 1) * CHUNK + last.rows.len())
-    }
-
-    /// Copies a row out in float64.
-    pub(crate) fn read(&self, row: u32, out: &mut [f64]) {
-        self.chunks[row as usize / CHUNK].rows.read(row as usize % CHUNK, out);
-    }
-
-    /// Asks the memory for a row that will be read soon.
-    pub(crate) fn prefetch(&self, row: u32) {
-        self.chunks[row as usize / CHUNK].rows.prefetch(row as usize % CHUNK);
-    }
-
-    /// The number of rows that may answer.
-    pub(crate) fn candidates(&self) -> usize {
-        self.allowed.map_or_else(|| self.rows(), Selection::len)
-    }
 }
 
 /// The answer of one query while it is found: exact distances only.

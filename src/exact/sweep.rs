@@ -11,8 +11,9 @@
 use std::cmp::Ordering;
 use std::ops::Range;
 
-use super::{Answer, CHUNK, Corpus, Goal, judge};
+use super::{Answer, Goal, judge};
 use crate::codes::{Encoder, QueryFloats, RowFloats, Scores};
+use crate::corpus::{CHUNK, Corpus};
 use crate::kernels::float::{self, Judge};
 use crate::kernels::int8::{self, GROUP, Group, PANEL, Panel, Passed};
 use crate::kernels::matmul;
@@ -279,7 +280,7 @@ pub(super) fn answer(
 
 /// The bits of the allowed rows of a stretch.
 fn allowed(corpus: Corpus<'_>, chunk: usize, stretch: usize) -> u32 {
-    let left = corpus.chunks[chunk].rows.len() - stretch * STRETCH;
+    let left = corpus.chunks[chunk].len() - stretch * STRETCH;
     let there = if left >= STRETCH { u32::MAX } else { (1 << left) - 1 };
     let row = chunk * CHUNK + stretch * STRETCH;
     there & corpus.allowed.map_or(u32::MAX, |allowed| allowed.bits32(row))
@@ -312,7 +313,7 @@ fn sweep_codes(
     if block.is_empty() {
         return;
     }
-    let rows: usize = corpus.chunks[chunks.clone()].iter().map(|chunk| chunk.rows.len()).sum();
+    let rows: usize = corpus.chunks[chunks.clone()].iter().map(|chunk| chunk.len()).sum();
     // More waiting rows than a twentieth of all cost more in verdicts than float products for all
     // rows do. How many wait hardly depends on how many were swept, if codes prune at all; where a
     // quarter of those waits, they do not.
@@ -343,8 +344,8 @@ fn sweep_codes(
     for pass in 0..if strides == 1 { 1 } else { passes } {
         for c in chunks.clone() {
             let chunk = &corpus.chunks[c];
-            let stretches = chunk.rows.len().div_ceil(STRETCH);
-            let Some(codes) = &chunk.codes else {
+            let stretches = chunk.len().div_ceil(STRETCH);
+            let Some(codes) = chunk.codes(encoder) else {
                 // Rows beyond codes: every one of them is a candidate.
                 if pass == 0 {
                     for p in 0..stretches {
@@ -465,7 +466,7 @@ fn by_floats(
     let mut wide = vec![0.0; dim];
     let operations = (block.len() * FLOAT_ROWS * dim) as u64;
     for c in chunks {
-        let rows = &corpus.chunks[c].rows;
+        let rows = corpus.chunks[c].rows();
         for first in (0..rows.len()).step_by(FLOAT_ROWS) {
             let count = FLOAT_ROWS.min(rows.len() - first);
             if !worker.advance(operations) {

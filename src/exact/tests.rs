@@ -4,10 +4,15 @@
 //! bit, so that each search has a row exactly on its edge: a bound that is too low by what its
 //! margin is for loses that row. With fewer than 1,024 rows codes never give up to floats.
 
+use std::sync::Arc;
+
 use super::*;
 use crate::codes::Scratch;
+use crate::corpus::{CHUNK, Chunk};
 use crate::kernels::float::Judge;
+use crate::metric::Metric;
 use crate::random::Random;
+use crate::selection::Selection;
 use crate::threads::Silent;
 
 const SEED: u64 = 20_240_229;
@@ -51,6 +56,10 @@ impl Set {
     fn new(metric: Metric, rows: Rows, lessons: usize, axes_min_rows: usize) -> Self {
         let dim = rows.dim();
         let encoder = Encoder::learn_with(metric, dim, &[rows.slice(0, lessons)], axes_min_rows);
+        // A file gives back what was learned, to the bit.
+        let bytes = encoder.as_ref().map(Encoder::to_bytes);
+        let again = bytes.and_then(|bytes| Encoder::from_bytes(metric, dim, &bytes));
+        assert_eq!(format!("{again:?}"), format!("{encoder:?}"));
         let mut scratch = Scratch::default();
         let mut chunk = |start: usize| {
             let rows = rows.slice(start, CHUNK.min(rows.len() - start));
@@ -61,7 +70,7 @@ impl Set {
                 let so_far = rows.slice(0, end);
                 codes = encoder.and_then(|e| e.encode(&so_far, codes.as_ref(), &mut scratch));
             }
-            Arc::new(Chunk { rows, codes: codes.map(Arc::new) })
+            Arc::new(Chunk::new(rows, codes))
         };
         let chunks = (0..rows.len()).step_by(CHUNK).map(&mut chunk).collect();
         Self { metric, dim, rows, chunks, encoder }
@@ -498,5 +507,36 @@ fn extreme_radii_and_k_get_the_twins_answers() {
                 }
             }
         }
+    }
+}
+
+#[test]
+fn bytes_that_no_encoder_wrote_are_refused() {
+    let rows = Rows::from_vec(decaying(&mut Random(SEED), 4700, 160), 160).unwrap();
+    let set = Set::new(Metric::Euclidean, rows, 4096, 4096);
+    assert!(set.has_axes());
+    let good = set.encoder.unwrap().to_bytes();
+    let refused = |dim: usize, bytes: &[u8], metric: Metric| {
+        Encoder::from_bytes(metric, dim, bytes).is_none()
+    };
+    assert!(!refused(160, &good, Metric::Cosine));
+    assert!(refused(160, &good, Metric::Chebyshev));
+    for len in (0..good.len()).filter(|len| len % (160 * 4) != 8) {
+        assert!(refused(160, &good[..len], Metric::Euclidean), "{len} bytes");
+    }
+    assert!(refused(159, &good, Metric::Euclidean), "another width");
+    let with = |at: usize, bytes: &[u8]| {
+        let mut bad = good.clone();
+        bad[at..at + bytes.len()].copy_from_slice(bytes);
+        refused(160, &bad, Metric::Euclidean)
+    };
+    for unit in [0.0f64, -1.0, 3.0, f64::NAN, f64::INFINITY, 1e-300, 2f64.powi(500)] {
+        assert!(with(0, &unit.to_le_bytes()), "unit {unit}");
+    }
+    for mean in [f64::NAN, f64::NEG_INFINITY, 1e200] {
+        assert!(with(8, &mean.to_le_bytes()), "mean {mean}");
+    }
+    for axis in [f32::NAN, 1e30, 1.5] {
+        assert!(with(8 * 161 + 12, &axis.to_le_bytes()), "axis {axis}");
     }
 }

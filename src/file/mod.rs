@@ -53,7 +53,7 @@ mod write;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use read::{Mapped, explore};
+pub(crate) use read::{Mapped, View, explore};
 pub(crate) use write::{Column, write};
 
 use half::f16;

@@ -175,6 +175,19 @@ impl Mapped {
         Ok(())
     }
 
+    /// A copy of some bytes of a column, verified, and `spare` zeros.
+    ///
+    /// # Errors
+    ///
+    /// `Damaged`, as [`Mapped::verify`].
+    pub(crate) fn bytes(&self, view: &View, range: Range<usize>, spare: usize) -> Result<Vec<u8>> {
+        self.verify(view, range.clone())?;
+        let mut bytes = vec![0; range.len() + spare];
+        let start = self.parts.data[view.column].start + range.start;
+        self.map.copy(start, &mut bytes[..range.len()]);
+        Ok(bytes)
+    }
+
     /// A copy of the values `range` of a column, verified.
     ///
     /// # Errors

@@ -20,9 +20,10 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::search::Beam;
-use super::{DEGREE, Graph, HEADS, Heads, Lane, Target, empty_chunk, four, key};
+use super::{DEGREE, Graph, HEADS, Heads, Lane, Target, four, key};
+use crate::corpus::{CHUNK, Corpus};
 use crate::error::Result;
-use crate::exact::{self, CHUNK, Corpus, Goal};
+use crate::exact::{self, Goal};
 use crate::kernels::float::{Judge, dispatch};
 use crate::kernels::int8::{self, GROUP, Group, PANEL, Panel, Ratios};
 use crate::random::Random;
@@ -187,13 +188,8 @@ pub(crate) fn build(
     };
     let forward = forward(lane, &candidates, &order, threads, stages)?;
     drop(candidates);
-    let mut graph = Graph {
-        links: (0..n.div_ceil(CHUNK)).map(|_| empty_chunk()).collect(),
-        heads: Arc::new(Heads::new(lane, heads(lane, seed))),
-        seed,
-        lift: lane.lift,
-        unproven: 0,
-    };
+    let mut graph = Graph::new(lane, Heads::new(lane, heads(lane, seed)), seed);
+    graph.grow(n);
     finish(lane, &graph, &forward, &order, threads, stages)?;
     if n > ONE_LEAF && lane.padded >= REFINE_FROM {
         let forward = refine(lane, &graph, &order, threads, stages)?;

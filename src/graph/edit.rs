@@ -15,6 +15,7 @@ use std::sync::atomic::Ordering;
 use super::build::{Link, Scratch, distances, nearest_within, prune, reach};
 use super::search::Beam;
 use super::{DEGREE, Graph, HEADS, Heads, Lane, NONE, Target};
+use crate::corpus::CHUNK;
 use crate::error::Result;
 use crate::random::Random;
 use crate::selection::Selection;
@@ -204,8 +205,8 @@ impl<'a, 'b> Edit<'a, 'b> {
             let mut scratch = Scratch::default();
             let mut out = Vec::new();
             let mut made = Vec::new();
-            let first = (chunk * crate::exact::CHUNK) as u32;
-            let last = ((chunk + 1) * crate::exact::CHUNK).min(lane.rows) as u32;
+            let first = (chunk * CHUNK) as u32;
+            let last = ((chunk + 1) * CHUNK).min(lane.rows) as u32;
             for row in first..last {
                 if gone.contains(row as usize)
                     || !graph.links(row).any(|link| gone.contains(link as usize))

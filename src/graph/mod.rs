@@ -22,11 +22,11 @@ mod search;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 
-use crate::codes::{Codes, Encoder, QueryFloats};
-use crate::exact::{CHUNK, Corpus};
+use crate::codes::{Encoder, QueryFloats};
+use crate::corpus::{CHUNK, Chunk, Corpus, Store};
 use crate::kernels::int8::{self, STEP};
 use crate::kernels::{Isa, prefetch};
 
@@ -45,13 +45,14 @@ pub(crate) const NONE: u32 = u32::MAX;
 /// Rows that can be linked: the highest bit of a row's number tells what was expanded.
 const MOST_ROWS: usize = 1 << 31;
 
-/// The links of [`CHUNK`] rows, [`DEGREE`] each; unused ones are last.
-type LinkChunk = Arc<[AtomicU32]>;
+/// The links of [`CHUNK`] rows, [`DEGREE`] each, unused ones last; from the store when first read.
+type LinkChunk = OnceLock<Arc<[AtomicU32]>>;
 
 /// Links and heads.
 #[derive(Debug, Clone)]
 pub(crate) struct Graph {
     links: Vec<LinkChunk>,
+    store: Option<Arc<dyn Store>>,
     heads: Arc<Heads>,
     pub(crate) seed: u64,
     /// For inner products, the largest squared norm at the build: rows are linked by the distance
@@ -95,9 +96,46 @@ impl Heads {
 }
 
 impl Graph {
+    /// No links yet, and no room for them.
+    fn new(lane: &Lane<'_>, heads: Heads, seed: u64) -> Self {
+        let (links, heads) = (Vec::new(), Arc::new(heads));
+        Self { links, store: None, heads, seed, lift: lane.lift, unproven: 0 }
+    }
+
+    #[inline(always)]
     fn row(&self, row: u32) -> &[AtomicU32] {
         let at = row as usize % CHUNK * DEGREE;
-        &self.links[row as usize / CHUNK][at..at + DEGREE]
+        &self.chunk(row as usize / CHUNK)[at..at + DEGREE]
+    }
+
+    #[inline(always)]
+    fn chunk(&self, chunk: usize) -> &[AtomicU32] {
+        match self.links[chunk].get() {
+            Some(links) => links,
+            None => self.fetch(chunk),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn fetch(&self, chunk: usize) -> &[AtomicU32] {
+        self.links[chunk].get_or_init(|| {
+            let links = self.store.as_ref().and_then(|store| store.links(chunk));
+            let links = links.unwrap_or_default().into_iter().chain(std::iter::repeat(NONE));
+            links.take(CHUNK * DEGREE).map(AtomicU32::new).collect()
+        })
+    }
+
+    /// Takes all links into memory that are not yet there.
+    pub(crate) fn fetch_all(&self) {
+        (0..self.links.len()).for_each(|chunk| {
+            self.chunk(chunk);
+        });
+    }
+
+    /// Whether links were lost to damage, so that it is to be built again.
+    pub(crate) fn is_damaged(&self) -> bool {
+        self.store.as_ref().is_some_and(|store| store.misses_links())
     }
 
     /// The links of a row.
@@ -122,33 +160,24 @@ impl Graph {
         &self.heads.rows
     }
 
-    /// The graph of all rows with these links, [`DEGREE`] a row, and heads.
+    /// The graph of all rows of a store, with these heads.
     ///
-    /// `None` if it cannot be one: a link or head to no row, or no head.
-    pub(crate) fn restored(
+    /// `None` if it cannot be one: a head that is no row, or no head.
+    pub(crate) fn stored(
         corpus: Corpus<'_>,
-        links: &[u32],
+        store: &Arc<dyn Store>,
         heads: Vec<u32>,
         seed: u64,
         lift: f32,
     ) -> Option<Self> {
         let lane = Lane::new(corpus, lift)?;
-        let rows = lane.rows as u32;
-        let bad = |&link: &u32| link >= rows;
+        let bad = |&head: &u32| head as usize >= lane.rows;
         if heads.is_empty() || heads.iter().any(bad) || !lift.is_finite() {
             return None;
         }
-        let mut graph = Self { links: Vec::new(), heads: Arc::default(), seed, lift, unproven: 0 };
-        graph.grow(lane.rows);
-        for (row, links) in (0..rows).zip(links.chunks_exact(DEGREE)) {
-            let end = links.iter().position(|&link| link == NONE).unwrap_or(DEGREE);
-            if links[..end].iter().any(|link| bad(link) || *link == row) {
-                return None;
-            }
-            graph.set_links(row, &links[..end]);
-        }
-        graph.heads = Arc::new(Heads::new(&lane, heads));
-        Some(graph)
+        let links = vec![OnceLock::new(); lane.rows.div_ceil(CHUNK)];
+        let heads = Heads::new(&lane, heads);
+        Some(Self { links, store: Some(Arc::clone(store)), ..Self::new(&lane, heads, seed) })
     }
 
     /// Walks through the graph and counts what should not be.
@@ -191,27 +220,25 @@ impl Graph {
     }
 
     pub(crate) fn nbytes(&self) -> usize {
-        self.links.len() * CHUNK * DEGREE * size_of::<u32>() + self.heads.records.len()
+        let links = self.links.iter().filter_map(OnceLock::get);
+        links.map(|links| links.len() * size_of::<u32>()).sum::<usize>() + self.heads.records.len()
     }
 
     /// Room for `rows` rows, the new ones without links.
     fn grow(&mut self, rows: usize) {
         while self.links.len() * CHUNK < rows {
-            self.links.push(empty_chunk());
+            let none = (0..CHUNK * DEGREE).map(|_| AtomicU32::new(NONE)).collect::<Arc<_>>();
+            self.links.push(none.into());
         }
     }
-}
-
-fn empty_chunk() -> LinkChunk {
-    (0..CHUNK * DEGREE).map(|_| AtomicU32::new(NONE)).collect()
 }
 
 /// The records of all rows, and what scores them.
 #[derive(Debug)]
 pub(crate) struct Lane<'a> {
     isa: Isa,
-    /// The records of each chunk.
-    records: Vec<&'a [u8]>,
+    chunks: &'a [Arc<Chunk>],
+    encoder: &'a Encoder,
     steps: usize,
     stride: usize,
     /// Bytes of a query: codes in whole lines.
@@ -235,14 +262,14 @@ pub(crate) struct Target {
 }
 
 impl<'a> Lane<'a> {
-    /// `None` where some row has no codes, or there are more rows than can be linked.
+    /// `None` where rows have no codes, or there are more rows than can be linked.
     pub(crate) fn new(corpus: Corpus<'a>, lift: f32) -> Option<Self> {
         let encoder = corpus.encoder.filter(|_| corpus.rows() <= MOST_ROWS)?;
-        let records = corpus.chunks.iter().map(|chunk| chunk.codes.as_deref().map(Codes::records));
         let steps = encoder.steps();
         Some(Self {
             isa: corpus.isa,
-            records: records.collect::<Option<_>>()?,
+            chunks: corpus.chunks,
+            encoder,
             steps,
             stride: int8::record_bytes(steps),
             padded: (steps * STEP).next_multiple_of(64),
@@ -254,7 +281,8 @@ impl<'a> Lane<'a> {
 
     #[inline(always)]
     fn record(&self, row: u32) -> &'a [u8] {
-        &self.records[row as usize / CHUNK][row as usize % CHUNK * self.stride..]
+        let chunk = &self.chunks[row as usize / CHUNK];
+        chunk.record(row as usize % CHUNK, self.stride, self.encoder)
     }
 
     /// Factor, bias and sum of a record.
@@ -322,7 +350,8 @@ impl<'a> Lane<'a> {
         let mut values = [0.0; 4];
         for i in 0..4 {
             let (factor, bias, sum) = self.meta(records[i]);
-            let dot = (dots[i] - self.zero * sum) as f32;
+            // A crafted file may hold any sum.
+            let dot = dots[i].wrapping_sub(self.zero.wrapping_mul(sum)) as f32;
             values[i] = target.base - target.gain * factor * dot - target.beta * bias;
             if let Some(height) = target.height {
                 let apart = height - self.height(bias);

@@ -9,7 +9,7 @@ use std::cell::RefCell;
 
 use super::{Graph, Lane, MOST_ROWS, Target, key};
 use crate::codes::Encoder;
-use crate::exact::Corpus;
+use crate::corpus::Corpus;
 use crate::kernels::float::Judge;
 use crate::top_k::Neighbor;
 

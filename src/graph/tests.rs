@@ -3,7 +3,6 @@
 
 use super::*;
 use crate::codes::Scratch;
-use crate::exact::Chunk;
 use crate::metric::Metric;
 use crate::random::Random;
 use crate::rows::Rows;
@@ -31,15 +30,15 @@ impl Data {
         let encoder = Encoder::learn(metric, dim, &blocks).unwrap();
         let mut scratch = Scratch::default();
         let chunk = |rows: Rows| {
-            let codes = encoder.encode(&rows, None, &mut scratch).map(Arc::new);
-            Arc::new(Chunk { rows, codes })
+            let codes = encoder.encode(&rows, None, &mut scratch);
+            Arc::new(Chunk::new(rows, codes))
         };
         let chunks = blocks.into_iter().map(chunk).collect();
         Self { metric, dim, chunks, encoder }
     }
 
     fn lane(&self, isa: Isa) -> Lane<'_> {
-        let codes = self.chunks.iter().filter_map(|chunk| chunk.codes.as_deref());
+        let codes = self.chunks.iter().filter_map(|chunk| chunk.codes(&self.encoder));
         let lift = self.encoder.lift(codes);
         let (metric, dim, chunks) = (self.metric, self.dim, &self.chunks[..]);
         let encoder = Some(&self.encoder);

@@ -13,8 +13,9 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use crate::codes::{Codes, Encoder, Scratch};
+use crate::corpus::{CHUNK, Chunk, Corpus, Store};
 use crate::error::{Error, Result};
-use crate::exact::{self, CHUNK, Chunk, Corpus, Goal};
+use crate::exact::{self, Goal};
 use crate::graph::{self, Check, Edit, Graph, Lane};
 use crate::kernels::Isa;
 use crate::metric::Metric;
@@ -60,6 +61,8 @@ struct Published {
 struct State {
     dtype: Option<DType>,
     chunks: Vec<Arc<Chunk>>,
+    /// Where chunks lie that are not in memory yet.
+    store: Option<Arc<dyn Store>>,
     /// The ids of each chunk's rows.
     ids: Vec<Arc<Vec<i64>>>,
     ascending: bool,
@@ -130,7 +133,7 @@ pub struct Hits {
 
 impl State {
     fn rows(&self) -> usize {
-        self.chunks.last().map_or(0, |last| (self.chunks.len() - 1) * CHUNK + last.rows.len())
+        self.chunks.last().map_or(0, |last| (self.chunks.len() - 1) * CHUNK + last.len())
     }
 
     fn len(&self) -> usize {
@@ -147,6 +150,11 @@ impl State {
             Some(live) => live.iter().collect(),
             None => (0..self.rows()).collect(),
         }
+    }
+
+    /// Fails if a row that was touched is damaged.
+    fn sound(&self) -> Result<()> {
+        self.store.as_ref().and_then(|store| store.damage()).map_or(Ok(()), Err)
     }
 
     fn id(&self, row: usize) -> i64 {
@@ -233,6 +241,7 @@ impl Index {
         let state = State {
             dtype: None,
             chunks: Vec::new(),
+            store: None,
             ids: Vec::new(),
             ascending: true,
             live: None,
@@ -295,7 +304,7 @@ impl Index {
         let index = Self::empty(rows.dim(), metric)?;
         // An index made of no rows has their number type all the same.
         let state = State { dtype: Some(rows.dtype()), seed, ..(*index.state()).clone() };
-        index.publish(state, 0, &[]);
+        index.publish(state, 0, &[])?;
         index.add(rows, ids, threads, monitor)?;
         Ok(index)
     }
@@ -338,22 +347,27 @@ impl Index {
     }
 
     /// The rows in their number type, one after another, as raw bytes.
-    pub fn vector_bytes(&self) -> Vec<u8> {
+    ///
+    /// # Errors
+    ///
+    /// `Damaged` if the index was loaded and a row is not what was saved.
+    pub fn vector_bytes(&self) -> Result<Vec<u8>> {
         let state = self.state();
         let mut bytes = Vec::new();
         for row in state.live_rows() {
-            state.chunks[row / CHUNK].rows.copy_bytes(row % CHUNK, &mut bytes);
+            state.chunks[row / CHUNK].rows().copy_bytes(row % CHUNK, &mut bytes);
         }
-        bytes
+        state.sound()?;
+        Ok(bytes)
     }
 
     /// Bytes that the index holds beside the rows' own.
     pub fn nbytes(&self) -> usize {
         let state = self.state();
-        let codes = state.chunks.iter().filter_map(|chunk| chunk.codes.as_ref());
         let encoder = state.encoder.as_ref().map_or(0, |encoder| encoder.nbytes());
         let graph = state.graph.as_ref().map_or(0, |graph| graph.nbytes());
-        codes.map(|codes| codes.nbytes()).sum::<usize>() + state.rows() * 8 + encoder + graph
+        let codes: usize = state.chunks.iter().map(|chunk| chunk.nbytes()).sum();
+        codes + state.rows() * 8 + encoder + graph
     }
 
     /// Dimensions that are coded: fewer than `dim` where a part of the principal axes is enough.
@@ -444,6 +458,7 @@ impl Index {
             let lists = exact::search(corpus, queries, goal, threads, monitor)?;
             (lists, vec![true; queries.len()])
         };
+        state.sound()?;
         let count = lists.iter().map(Vec::len).sum();
         let mut hits = Hits {
             offsets: Vec::with_capacity(lists.len() + 1),
@@ -493,7 +508,7 @@ impl Index {
             return Ok(None);
         }
         // So wide that the beam holds enough rows that may answer.
-        let share = corpus.candidates() as f64 / corpus.rows() as f64;
+        let share = corpus.candidates() as f64 / state.len() as f64;
         let spare = 2.0 * k as f64 * (1.0 / share - 1.0);
         let effort = options.effort.unwrap_or(state.effort).max(k + k / 2);
         let effort = (effort + spare as usize).min(corpus.rows());
@@ -519,6 +534,10 @@ impl Index {
             }
             lists
         })?;
+        if graph.is_damaged() {
+            self.mend(threads, &mut Hushed(monitor))?;
+            return Ok(None);
+        }
         let found: Vec<Option<Vec<Neighbor>>> = found.into_iter().flatten().collect();
         // A walk that came to too few rows is no answer: all such queries are one batch.
         let exact: Vec<bool> = found.iter().map(Option::is_none).collect();
@@ -556,8 +575,19 @@ impl Index {
         let state = self.state();
         let mut next = State { seed: Some(seed), ..(*state).clone() };
         next.graph = self.new_graph(&next, threads, monitor)?;
-        self.publish(next, state.rows(), &[]);
-        Ok(())
+        self.publish(next, state.rows(), &[])
+    }
+
+    /// Builds the graph again if links of it were damaged in a file.
+    fn mend(&self, threads: usize, monitor: &mut dyn Monitor) -> Result<()> {
+        let _edit = self.edit();
+        let state = self.state();
+        if !state.graph.as_ref().is_some_and(|graph| graph.is_damaged()) {
+            return Ok(());
+        }
+        let mut next = (*state).clone();
+        next.graph = self.new_graph(&next, threads, monitor)?;
+        self.publish(next, state.rows(), &[])
     }
 
     fn corpus<'a>(&self, state: &'a State, allowed: Option<&'a Selection>) -> Corpus<'a> {
@@ -580,10 +610,14 @@ impl Index {
     ) -> Result<Option<Arc<Graph>>> {
         let Some(seed) = state.seed else { return Ok(None) };
         let corpus = self.corpus(state, None);
-        let lift = corpus.encoder.map_or(0.0, |encoder| {
-            encoder.lift(corpus.chunks.iter().filter_map(|chunk| chunk.codes.as_deref()))
-        });
-        let Some(lane) = Lane::new(corpus, lift).filter(|_| state.rows() > 0) else {
+        // The certified codes of all rows, which are made now where they come from a file.
+        let codes: Option<Vec<&Codes>> = corpus
+            .encoder
+            .and_then(|encoder| state.chunks.iter().map(|chunk| chunk.codes(encoder)).collect());
+        let lift = corpus.encoder.zip(codes.as_ref());
+        let lift = lift.map_or(0.0, |(encoder, codes)| encoder.lift(codes.iter().copied()));
+        let lane = codes.filter(|_| state.rows() > 0).and_then(|_| Lane::new(corpus, lift));
+        let Some(lane) = lane else {
             Stages::new(monitor, 0).finish()?;
             return Ok(None);
         };
@@ -619,9 +653,13 @@ impl Index {
             _ => false,
         };
         let Some(graph) = &state.graph else { return self.new_graph(next, threads, monitor) };
+        graph.fetch_all();
         // Where many rows come it takes less to begin again.
-        if !same_codes || new.len() > state.len() / REBUILD_SHARE {
+        if !same_codes || new.len() > state.len() / REBUILD_SHARE || graph.is_damaged() {
             return self.new_graph(next, threads, monitor);
+        }
+        if next.chunks.iter().any(|chunk| chunk.is_beyond_codes()) {
+            return Ok(None);
         }
         let Some(lane) = Lane::new(self.corpus(next, None), graph.lift) else { return Ok(None) };
         let work = new.len() as u64 * Edit::work(&lane);
@@ -695,7 +733,7 @@ impl Index {
         let partial = first % CHUNK;
         if partial != 0 {
             taken = rows.len().min(CHUNK - partial);
-            let last = &state.chunks[first / CHUNK].rows;
+            let last = state.chunks[first / CHUNK].rows();
             let mut bytes = Vec::new();
             (0..partial).for_each(|row| last.copy_bytes(row, &mut bytes));
             (0..taken).for_each(|row| rows.copy_bytes(row, &mut bytes));
@@ -716,7 +754,7 @@ impl Index {
         let relearn =
             total >= RELEARN * state.learned.max(CHUNK) || state.encoder.as_ref().is_none_or(far);
         if relearn {
-            let old = state.chunks[..first / CHUNK].iter().map(|chunk| chunk.rows.clone());
+            let old = state.chunks[..first / CHUNK].iter().map(|chunk| chunk.rows().clone());
             blocks = old.chain(blocks).collect();
             next.chunks.clear();
             next.encoder = Encoder::learn(self.metric, self.dim, &blocks).map(Arc::new);
@@ -725,7 +763,8 @@ impl Index {
             next.chunks.truncate(first / CHUNK);
         }
         let before = if relearn || partial == 0 { None } else { state.chunks.last() };
-        let before = before.and_then(|chunk| chunk.codes.as_deref());
+        let before = before.zip(next.encoder.as_deref());
+        let before = before.and_then(|(chunk, encoder)| chunk.codes(encoder));
         let chunks = self.encode(&next, &blocks, before, threads, monitor)?;
         check_uncoded(&chunks, rows)?;
         next.chunks.extend(chunks);
@@ -734,7 +773,7 @@ impl Index {
         }
         let new: Vec<u32> = (first as u32..total as u32).collect();
         next.graph = self.edited_graph(&state, &next, &[], &new, threads, monitor)?;
-        self.publish(next, first, &ids);
+        self.publish(next, first, &ids)?;
         Ok(ids)
     }
 
@@ -756,7 +795,7 @@ impl Index {
             monitor
         };
         let Some(encoder) = state.encoder.as_deref() else {
-            let plain = |rows: &Rows| Arc::new(Chunk { rows: rows.clone(), codes: None });
+            let plain = |rows: &Rows| Arc::new(Chunk::new(rows.clone(), None));
             if !monitor.finish() {
                 return Err(Error::Interrupted);
             }
@@ -773,8 +812,8 @@ impl Index {
             let range = task * ENCODE_CHUNKS..blocks.len().min((task + 1) * ENCODE_CHUNKS);
             for (i, rows) in range.clone().zip(&blocks[range]) {
                 let before = if i == 0 { before } else { None };
-                let codes = encoder.encode(rows, before, &mut scratch).map(Arc::new);
-                chunks.push(Arc::new(Chunk { rows: rows.clone(), codes }));
+                let codes = encoder.encode(rows, before, &mut scratch);
+                chunks.push(Arc::new(Chunk::new(rows.clone(), codes)));
                 if !worker.advance(rows.len() as u64 * cost) {
                     break;
                 }
@@ -809,7 +848,12 @@ impl Index {
     }
 
     /// Publishes the next state, whose rows from `first` have these ids.
-    fn publish(&self, mut next: State, first: usize, ids: &[i64]) {
+    ///
+    /// # Errors
+    ///
+    /// `Damaged` if a row that was touched is not what was saved; nothing is published then.
+    fn publish(&self, mut next: State, first: usize, ids: &[i64]) -> Result<()> {
+        next.sound()?;
         let last = first.checked_sub(1).map(|row| next.id(row));
         next.ascending &=
             ids.is_sorted() && ids.first().is_none_or(|&id| last.is_none_or(|l| l < id));
@@ -826,6 +870,7 @@ impl Index {
             places.extend(ids.iter().zip(first as u32..).map(|(&id, row)| (id, row)));
         }
         published.state = Arc::new(next);
+        Ok(())
     }
 
     /// The rows of ids, each of which must be there, and once.
@@ -863,14 +908,14 @@ impl Index {
         let gone: Vec<u32> = rows.into_iter().map(|row| row as u32).collect();
         let threads = default_threads();
         next.graph = self.edited_graph(&state, &next, &gone, &[], threads, &mut Silent)?;
-        self.publish(next, state.rows(), &[]);
-        Ok(())
+        self.publish(next, state.rows(), &[])
     }
 
     /// Copies the live rows together and starts again from them.
     fn compact(&self, state: &State) -> Result<()> {
         let live = state.live_rows();
-        let mut next = State { live: None, chunks: Vec::new(), ids: Vec::new(), ..state.clone() };
+        let mut next =
+            State { live: None, chunks: Vec::new(), store: None, ids: Vec::new(), ..state.clone() };
         if live.is_empty() {
             next = State { encoder: None, learned: 0, ascending: true, ..next };
         }
@@ -879,11 +924,12 @@ impl Index {
         for rows in live.chunks(CHUNK) {
             let mut bytes = Vec::new();
             for row in rows {
-                state.chunks[row / CHUNK].rows.copy_bytes(row % CHUNK, &mut bytes);
+                state.chunks[row / CHUNK].rows().copy_bytes(row % CHUNK, &mut bytes);
             }
             blocks.push(Rows::from_bytes(bytes, self.dim, dtype));
             next.ids.push(Arc::new(rows.iter().map(|&row| state.id(row)).collect()));
         }
+        state.sound()?;
         next.encoder = Encoder::learn(self.metric, self.dim, &blocks).map(Arc::new);
         next.learned = live.len();
         let threads = default_threads();
@@ -932,7 +978,7 @@ impl Index {
         let (mut numbers, mut blocks) = (Vec::new(), Vec::new());
         for changes in changes.chunk_by(|a, b| a.0 / CHUNK == b.0 / CHUNK) {
             let number = changes[0].0 / CHUNK;
-            let old = &state.chunks[number].rows;
+            let old = state.chunks[number].rows();
             let mut bytes = Vec::with_capacity(old.nbytes());
             let mut changes = changes.iter().peekable();
             for i in 0..old.len() {
@@ -951,14 +997,14 @@ impl Index {
         }
         let changed: Vec<u32> = changes.iter().map(|&(row, _)| row as u32).collect();
         next.graph = self.edited_graph(&state, &next, &changed, &changed, threads, monitor)?;
-        self.publish(next, state.rows(), &[]);
-        Ok(())
+        self.publish(next, state.rows(), &[])
     }
 }
 
 /// Checks new rows if some of their chunks have no codes; rows that are coded are finite.
 fn check_uncoded(chunks: &[Arc<Chunk>], rows: &Rows) -> Result<()> {
-    if chunks.iter().all(|chunk| chunk.codes.is_some()) { Ok(()) } else { rows.check("vectors") }
+    let beyond = chunks.iter().any(|chunk| chunk.is_beyond_codes());
+    if beyond { rows.check("vectors") } else { Ok(()) }
 }
 
 fn check_linkable(metric: Metric) -> Result<()> {

@@ -1,25 +1,29 @@
 //! An index in a file, and back.
 //!
-//! Saved are the rows that are not removed: their ids, vectors and links, each a column that other
-//! programs read. Codes are made again when a file is loaded, which takes a fraction of the time
-//! that reading does; links that are damaged or impossible are built again.
+//! Saved are the rows that are not removed: their ids, vectors and, where there is a graph, codes and
+//! links, each a column that other programs read. Loading maps the file, reads the ids and touches
+//! no row: a chunk of rows is checked, and its codes and links are copied, when a search first comes
+//! to it. Damaged codes are made again from the rows, and damaged links make the whole graph again;
+//! damaged rows are an error of the call that touched them.
 
-use std::path::Path;
-use std::sync::Arc;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
-use super::{Index, State, check_threads};
+use super::{Index, State, check_threads, repeated};
+use crate::codes::Encoder;
+use crate::corpus::{CHUNK, Chunk, Store};
 use crate::error::{Error, Result};
-use crate::exact::CHUNK;
-use crate::file::{self, Column, Kind, Mapped, from_hex, to_hex};
+use crate::file::{self, Column, Kind, Mapped, View, from_hex, to_hex};
 use crate::graph::{DEGREE, Graph, NONE};
+use crate::kernels::int8::record_bytes;
 use crate::metric::Metric;
 use crate::rows::{DType, Rows};
 use crate::threads::{Hushed, Monitor, run};
 
 /// Rows whose bytes are given to the writer together.
 const PIECE: usize = 4096;
-/// Bytes that are checked by one thread before it takes more.
-const CHECKED: usize = 1 << 22;
 
 fn kind(dtype: DType) -> Kind {
     match dtype {
@@ -44,17 +48,100 @@ fn dtype(kind: Kind) -> Option<DType> {
     }
 }
 
+/// The columns of a file.
+#[derive(Debug)]
+struct Stored {
+    mapped: Arc<Mapped>,
+    path: PathBuf,
+    rows: Rows,
+    vectors: View,
+    codes: Option<View>,
+    links: Option<View>,
+    damage: OnceLock<Error>,
+    misses_links: AtomicBool,
+}
+
+impl Stored {
+    /// The rows of a chunk.
+    fn chunk(&self, chunk: usize) -> Range<usize> {
+        chunk * CHUNK..((chunk + 1) * CHUNK).min(self.rows.len())
+    }
+}
+
+impl Store for Stored {
+    fn check_rows(&self, chunk: usize) {
+        let rows = self.chunk(chunk);
+        let bytes = self.vectors.len / self.rows.len().max(1);
+        let checked = self
+            .mapped
+            .verify(&self.vectors, rows.start * bytes..rows.end * bytes)
+            .and_then(|()| self.rows.slice(rows.start, rows.len()).check("chunk"))
+            .map_err(|error| match error {
+                Error::BadNumber { row, value, .. } => {
+                    let row = rows.start + row;
+                    Error::damaged(&self.path, Some("vectors"), format!("row {row} holds {value}"))
+                }
+                error => error,
+            });
+        if let Err(error) = checked {
+            self.damage.get_or_init(|| error);
+        }
+    }
+
+    fn records(&self, rows: Range<usize>) -> Option<Vec<u8>> {
+        let view = self.codes?;
+        let spare = Encoder::spare(rows.len(), view.width);
+        self.mapped.bytes(&view, rows.start * view.width..rows.end * view.width, spare).ok()
+    }
+
+    fn links(&self, chunk: usize) -> Option<Vec<u32>> {
+        let rows = self.chunk(chunk);
+        let n = self.rows.len() as u32;
+        let links = self.links.and_then(|view| {
+            self.mapped.values::<u32>(&view, rows.start * DEGREE..rows.end * DEGREE).ok()
+        });
+        // A file may be crafted.
+        let links = links.filter(|links| {
+            links.chunks_exact(DEGREE).zip(rows.start as u32..).all(|(links, row)| {
+                let end = links.iter().position(|&link| link == NONE).unwrap_or(DEGREE);
+                links[..end].iter().all(|&link| link < n && link != row)
+            })
+        });
+        if links.is_none() {
+            self.misses_links.store(true, Ordering::Relaxed);
+        }
+        links
+    }
+
+    fn misses_links(&self) -> bool {
+        self.misses_links.load(Ordering::Relaxed)
+    }
+
+    fn damage(&self) -> Option<Error> {
+        self.damage.get().cloned()
+    }
+}
+
 impl Index {
     /// Writes the index to a file, replacing one that is there; nothing is replaced on failure.
     ///
     /// The file is an Arrow IPC file with the columns `ids`, `vectors` (a fixed-size list; bfloat16
-    /// as its bits in uint16) and, where there is a graph, `links`.
+    /// as its bits in uint16) and, where there is a graph, `codes` and `links`.
     ///
     /// # Errors
     ///
-    /// `File` if the system refuses, `Interrupted` if the monitor said so.
+    /// `File` if the system refuses, `Interrupted` if the monitor said so, `Damaged` if the index
+    /// was loaded and a row is not what was saved.
     pub fn save(&self, path: &Path, monitor: &mut dyn Monitor) -> Result<()> {
+        if let Some(graph) = &self.state().graph {
+            graph.fetch_all();
+        }
+        self.mend(check_threads(None)?, &mut Hushed(monitor))?;
         let state = self.state();
+        state.chunks.iter().for_each(|chunk| {
+            chunk.rows();
+        });
+        state.sound()?;
         let live = state.live_rows();
         let ids: Vec<i64> = live.iter().map(|&row| state.id(row)).collect();
         let dtype = state.dtype.unwrap_or(DType::F32);
@@ -65,14 +152,22 @@ impl Index {
         let mut pieces = live.chunks(PIECE);
         let vectors = Column::new("vectors", kind(dtype), self.dim, |bytes| {
             for &row in pieces.next().unwrap_or_default() {
-                state.chunks[row / CHUNK].rows.copy_bytes(row % CHUNK, bytes);
+                state.chunks[row / CHUNK].rows().copy_bytes(row % CHUNK, bytes);
             }
         });
         let mut columns = vec![Column::of("ids", 0, &ids), vectors];
-        let mut linked = live.chunks(PIECE);
+        let (mut coded, mut linked) = (live.chunks(PIECE), live.chunks(PIECE));
         let mut heads = String::new();
-        if let Some(graph) = &state.graph {
+        if let Some((graph, encoder)) = state.graph.as_ref().zip(state.encoder.as_deref()) {
             heads = to_hex(graph.heads().iter().filter_map(|&h| at(h)).flat_map(u32::to_le_bytes));
+            let width = record_bytes(encoder.steps());
+            let state = &state;
+            columns.push(Column::new("codes", Kind::U8, width, move |bytes| {
+                for &row in coded.next().unwrap_or_default() {
+                    let chunk = &state.chunks[row / CHUNK];
+                    bytes.extend(&chunk.record(row % CHUNK, width, encoder)[..width]);
+                }
+            }));
             columns.push(Column::new("links", Kind::U32, DEGREE, move |bytes| {
                 for &row in linked.next().unwrap_or_default() {
                     let mut links = [NONE; DEGREE];
@@ -83,6 +178,8 @@ impl Index {
             }));
         }
         let seed = state.seed.map(|seed| seed.to_string()).unwrap_or_default();
+        let encoder = state.encoder.as_ref().map(|encoder| to_hex(encoder.to_bytes()));
+        let encoder = encoder.unwrap_or_default();
         let lift = state.graph.as_ref().map_or(0.0, |graph| graph.lift).to_bits().to_string();
         let metadata = [
             ("omendb.metric", self.metric.name()),
@@ -91,22 +188,29 @@ impl Index {
             ("omendb.next_id", &state.next_id.to_string()),
             ("omendb.seed", &seed),
             ("omendb.effort", &state.effort.to_string()),
+            ("omendb.learned", &state.learned.to_string()),
+            ("omendb.encoder", &encoder),
             ("omendb.heads", &heads),
             ("omendb.lift", &lift),
         ];
         file::write(path, live.len(), columns, &metadata, monitor)
     }
 
-    /// Loads a file that [`Index::save`] wrote. Vectors are used where the file is mapped.
+    /// Loads a file that [`Index::save`] wrote, which stays mapped: vectors are used where they lie.
     ///
-    /// All of it is checked against its checksums. Damaged links are built again.
+    /// Rows, codes and links are checked against their checksums when they are first touched, or all
+    /// at once where `verify` is set. Damaged links are built again.
     ///
     /// # Errors
     ///
-    /// `File` if the system refuses, `Damaged` if the file is not what was written,
-    /// `InvalidParameter` if `threads` is 0,
-    /// `Interrupted` if the monitor said so.
-    pub fn load(path: &Path, threads: Option<usize>, monitor: &mut dyn Monitor) -> Result<Self> {
+    /// `File` if the system refuses, `Damaged` if the file is not what was written (a search may
+    /// find so later), `InvalidParameter` if `threads` is 0, `Interrupted` if the monitor said so.
+    pub fn load(
+        path: &Path,
+        verify: bool,
+        threads: Option<usize>,
+        monitor: &mut dyn Monitor,
+    ) -> Result<Self> {
         let threads = check_threads(threads)?;
         let mapped = Arc::new(Mapped::open(path)?);
         let damaged = |what: &str| Error::damaged(path, None, what.to_owned());
@@ -114,70 +218,106 @@ impl Index {
             mapped.metadata(key).ok_or_else(|| damaged(&format!("it has no entry {key}")))
         };
         let bad = |key: &str| damaged(&format!("its entry {key} makes no sense"));
+        let number = |key: &str| text(key)?.parse::<usize>().map_err(|_| bad(key));
         let metric: Metric = text("omendb.metric")?.parse().map_err(|_| bad("omendb.metric"))?;
-        let dim: usize = text("omendb.dim")?.parse().map_err(|_| bad("omendb.dim"))?;
+        let dim = number("omendb.dim")?;
         let typed = text("omendb.typed")? == "yes";
         let next_id: i128 = text("omendb.next_id")?.parse().map_err(|_| bad("omendb.next_id"))?;
         let seed = match text("omendb.seed")? {
             "" => None,
             seed => Some(seed.parse().map_err(|_| bad("omendb.seed"))?),
         };
-        let effort: usize = text("omendb.effort")?.parse().map_err(|_| bad("omendb.effort"))?;
+        let (effort, learned) = (number("omendb.effort")?, number("omendb.learned")?);
         let lift: u32 = text("omendb.lift")?.parse().map_err(|_| bad("omendb.lift"))?;
         let n = mapped.rows();
         if dim == 0 || effort == 0 || n > u32::MAX as usize || !(0..=1 << 63).contains(&next_id) {
             return Err(damaged("a number of it is out of range"));
         }
-        let column = mapped.column("vectors").ok_or_else(|| damaged("it has no column vectors"))?;
-        let dtype = dtype(column.kind).ok_or_else(|| damaged("its vectors are no vectors"))?;
-        let column = mapped.expect("vectors", column.kind, dim)?;
-        let ids_column = mapped.expect("ids", Kind::I64, 0)?;
-        let ids: Vec<i64> = mapped.values(&ids_column, 0..n)?;
-        if ids.iter().any(|&id| i128::from(id) >= next_id) {
-            return Err(damaged("an id is beyond the next one"));
+        let vectors =
+            mapped.column("vectors").ok_or_else(|| damaged("it has no column vectors"))?;
+        let dtype = dtype(vectors.kind).ok_or_else(|| damaged("its vectors are no vectors"))?;
+        let vectors = mapped.expect("vectors", vectors.kind, dim)?;
+        let ids = mapped.expect("ids", Kind::I64, 0)?;
+        let (mut all_ids, mut ascending) = (Vec::new(), true);
+        let mut last = None;
+        for start in (0..n).step_by(CHUNK) {
+            let ids: Vec<i64> = mapped.values(&ids, start..n.min(start + CHUNK))?;
+            if ids.iter().any(|&id| i128::from(id) >= next_id) {
+                return Err(damaged("an id is beyond the next one"));
+            }
+            ascending &= ids.is_sorted_by(|a, b| a < b) && last.is_none_or(|last| last < ids[0]);
+            last = ids.last().copied();
+            all_ids.push(Arc::new(ids));
         }
-        // Reading is all there is to it: as many threads as there are.
-        let tasks = column.len.div_ceil(CHECKED);
-        let checked =
-            run(threads, tasks, column.len as u64, &mut Hushed(monitor), |task, worker| {
-                worker.advance(CHECKED as u64);
-                let bytes = task * CHECKED..((task + 1) * CHECKED).min(column.len);
-                mapped.verify(&column, bytes)
-            })?;
-        checked.into_iter().collect::<Result<()>>()?;
+        if !ascending {
+            let ids: Vec<i64> = all_ids.iter().flat_map(|ids| ids.iter().copied()).collect();
+            repeated(&ids).map_err(|error| damaged(&error.to_string()))?;
+        }
+        let encoder = match text("omendb.encoder")? {
+            "" => None,
+            hex => {
+                let bytes = from_hex(hex).ok_or_else(|| bad("omendb.encoder"))?;
+                let encoder = Encoder::from_bytes(metric, dim, &bytes);
+                Some(Arc::new(encoder.ok_or_else(|| bad("omendb.encoder"))?))
+            }
+        };
         let owner: Arc<Mapped> = Arc::clone(&mapped);
         // SAFETY: the column has `n * dim` numbers of this type (checked by `expect`), which stay
         // readable as long as the map lives.
         #[allow(unsafe_code)]
-        let rows = unsafe { Rows::borrow(mapped.pointer(&column), n, dim, dtype, owner) };
-        let index = Self::new(&rows, metric, Some(&ids), Some(threads), &mut Hushed(monitor))
-            .map_err(|error| match error {
-                Error::Interrupted => error,
-                error => damaged(&error.to_string()),
-            })?;
-        let state = index.state();
-        let dtype = if typed { state.dtype } else { None };
-        let mut next = State { dtype, seed, effort, next_id, ..(*state).clone() };
-        if seed.is_some() && n > 0 {
+        let rows = unsafe { Rows::borrow(mapped.pointer(&vectors), n, dim, dtype, owner) };
+        let width = encoder.as_ref().map_or(0, |encoder| record_bytes(encoder.steps()));
+        let store: Arc<dyn Store> = Arc::new(Stored {
+            path: path.to_path_buf(),
+            rows: rows.clone(),
+            vectors,
+            codes: mapped.expect("codes", Kind::U8, width).ok(),
+            links: mapped.expect("links", Kind::U32, DEGREE).ok(),
+            damage: OnceLock::new(),
+            misses_links: AtomicBool::new(false),
+            mapped: Arc::clone(&mapped),
+        });
+        let index = Self::empty(dim, metric)?;
+        let chunk = |start: usize| {
+            let rows = rows.slice(start, CHUNK.min(n - start));
+            Arc::new(Chunk::stored(rows, Arc::clone(&store), start / CHUNK))
+        };
+        let mut state = State {
+            dtype: typed.then_some(dtype),
+            chunks: (0..n).step_by(CHUNK).map(chunk).collect(),
+            store: Some(Arc::clone(&store)),
+            ids: all_ids,
+            ascending,
+            encoder,
+            seed,
+            effort,
+            learned,
+            next_id,
+            ..(*index.state()).clone()
+        };
+        if let Some(seed) = seed.filter(|_| n > 0) {
             let heads = from_hex(text("omendb.heads")?).unwrap_or_default();
             let heads: Vec<u32> =
                 heads.as_chunks::<4>().0.iter().map(|&bytes| u32::from_le_bytes(bytes)).collect();
-            let links = mapped
-                .expect("links", Kind::U32, DEGREE)
-                .and_then(|column| mapped.values::<u32>(&column, 0..n * DEGREE));
-            next.graph = match links {
-                Ok(links) => {
-                    let corpus = index.corpus(&next, None);
-                    let lift = f32::from_bits(lift);
-                    Graph::restored(corpus, &links, heads, seed.unwrap_or(0), lift).map(Arc::new)
-                }
-                Err(_) => None,
-            };
-            if next.graph.is_none() {
-                next.graph = index.new_graph(&next, threads, monitor)?;
+            if !heads.is_empty() {
+                let corpus = index.corpus(&state, None);
+                let graph = Graph::stored(corpus, &store, heads, seed, f32::from_bits(lift));
+                state.graph = Some(Arc::new(graph.ok_or_else(|| bad("omendb.heads"))?));
             }
         }
-        index.publish(next, n, &[]);
+        if verify {
+            let chunks = state.chunks.len();
+            run(threads, chunks, n as u64, &mut Hushed(monitor), |chunk, worker| {
+                let first = chunk * CHUNK;
+                state.chunks[chunk].rows();
+                store.records(first..(first + CHUNK).min(n));
+                worker.advance(CHUNK as u64)
+            })?;
+            state.sound()?;
+            state.graph.iter().for_each(|graph| graph.fetch_all());
+        }
+        index.publish(state, n, &[])?;
+        index.mend(threads, &mut Hushed(monitor))?;
         if !monitor.finish() {
             return Err(Error::Interrupted);
         }

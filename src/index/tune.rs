@@ -137,7 +137,7 @@ impl Index {
         let _edit = self.edit();
         let state = self.state();
         let next = State { effort, ..(*state).clone() };
-        self.publish(next, state.rows(), &[]);
+        self.publish(next, state.rows(), &[])?;
         Ok(RecallReport {
             target: recall,
             recall: found,
@@ -172,6 +172,7 @@ impl Index {
                 x.iter().zip(&y).zip(&z).map(|((x, y), z)| x + 0.7 * (y - x) + 0.7 * (z - x));
             values.extend(mixed);
         }
+        state.sound()?;
         Rows::from_vec(values, self.dim)
     }
 }

@@ -466,8 +466,8 @@ impl Index {
     /// Write the index to a file, which replaces one that is there.
     ///
     /// The file is an Arrow IPC file with checksums: pyarrow, pandas, Polars and DuckDB read its
-    /// columns ``ids``, ``vectors`` (bfloat16 as its bits in uint16) and ``links``. Removed rows
-    /// are left out. It is written beside the old one and takes its place when it is complete.
+    /// columns ``ids``, ``vectors`` (bfloat16 as its bits in uint16) and, where there is a graph,
+    /// ``codes`` and ``links``. Removed rows are left out. It is written beside the old one and takes its place when it is complete.
     ///
     /// Parameters
     /// ----------
@@ -480,6 +480,8 @@ impl Index {
     /// ------
     /// OSError
     ///     If the file cannot be written. An old one is untouched then.
+    /// ValueError
+    ///     If the index was loaded from a file and some of its rows are damaged there.
     ///
     /// Examples
     /// --------
@@ -503,13 +505,19 @@ impl Index {
 
     /// Load an index from a file that `save` wrote. The vectors stay in the mapped file.
     ///
-    /// Everything is checked against the file's checksums; links that are damaged are built again.
+    /// Loading reads the ids alone, so that the first answer takes milliseconds. Rows, codes and links
+    /// are checked against the file's checksums when a search first comes to them: damaged rows make
+    /// that search fail, damaged codes are made again, and so is the graph where links are damaged.
+    /// The first exact search makes the codes of all rows again, whatever the file says.
+    ///
     /// Do not write to the file while it is in use: `save` replaces it, which is safe.
     ///
     /// Parameters
     /// ----------
     /// path : str or os.PathLike
     ///     The file.
+    /// verify : bool, default=False
+    ///     Check all of the file now, which takes as long as reading it.
     /// threads : int, optional
     ///     Threads to use; as many as there are processors by default.
     /// progress : bool or callable, default=False
@@ -526,18 +534,19 @@ impl Index {
     /// ValueError
     ///     If the file is damaged, or no file of omendb.
     #[staticmethod]
-    #[pyo3(signature = (path, *, threads=None, progress=None),
-           text_signature = "(path, *, threads=None, progress=False)")]
+    #[pyo3(signature = (path, *, verify=false, threads=None, progress=None),
+           text_signature = "(path, *, verify=False, threads=None, progress=False)")]
     #[allow(clippy::needless_pass_by_value)] // as for save
     fn load(
         py: Python<'_>,
         path: PathBuf,
+        verify: bool,
         threads: Option<&Bound<'_, PyAny>>,
         progress: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
         let threads = self::threads(threads)?;
         let index = monitor::run(py, progress, 1, "file", usize::MAX, |monitor| {
-            index::Index::load(&path, threads, monitor)
+            index::Index::load(&path, verify, threads, monitor)
         })?;
         Ok(Self { index, source: Mutex::new(None) })
     }
@@ -742,7 +751,7 @@ impl Index {
             return Ok(source.bind(py).clone().into_any());
         }
         let dtype = numpy_dtype(py, self.index.dtype().unwrap_or(DType::F32))?;
-        let bytes = PyArray1::from_vec(py, self.index.vector_bytes());
+        let bytes = PyArray1::from_vec(py, self.index.vector_bytes()?);
         let rows = if bytes.is_empty()? { 0 } else { -1 };
         bytes.call_method1("view", (dtype,))?.call_method1("reshape", (rows, self.index.dim()))
     }
