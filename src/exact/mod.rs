@@ -214,7 +214,7 @@ fn way<'a>(corpus: Corpus<'a>, queries: &Rows, goal: Goal) -> Way<'a> {
 }
 
 /// Queries in float64, one after another.
-fn widen(queries: &Rows) -> Vec<f64> {
+pub(crate) fn widen(queries: &Rows) -> Vec<f64> {
     let mut wide = vec![0.0; queries.len() * queries.dim()];
     for (i, query) in wide.chunks_exact_mut(queries.dim()).enumerate() {
         queries.read(i, query);

@@ -19,7 +19,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::search::Beam;
+use super::search::Walks;
 use super::{DEGREE, Graph, HEADS, Heads, Lane, Target, four, key};
 use crate::corpus::{CHUNK, Corpus};
 use crate::error::Result;
@@ -146,7 +146,7 @@ pub(crate) fn codes_agree(
         let query = &values[task * corpus.dim..(task + 1) * corpus.dim];
         let Some(floats) = encoder.query_floats(query) else { return 0 };
         let mut target = Target::default();
-        lane.aim_at_query(encoder, &floats, &mut target);
+        lane.aim_at_query(&floats, &mut target);
         let mut nearest = TopK::new(k + k / 2);
         all_values(lane, &target, |row, value| {
             nearest.push((key(value), row));
@@ -717,6 +717,32 @@ impl Pruned {
     }
 }
 
+/// Candidates of one row after another, by `found(row, candidates)`: sorted, each once. The memory
+/// is asked for the next row's records while those of one are compared.
+fn in_turn(
+    lane: &Lane<'_>,
+    rows: &[u32],
+    collect: impl Fn(u32, &mut Vec<Link>),
+    mut found: impl FnMut(u32, &[Link]) -> bool,
+) {
+    let (mut links, mut next) = (Vec::new(), Vec::new());
+    let collect = |row: u32, links: &mut Vec<Link>| {
+        links.clear();
+        collect(row, links);
+        links.sort_unstable_by_key(|link| link.order(row));
+        links.dedup_by_key(|link| link.row);
+        links.iter().for_each(|link| lane.prefetch(link.row));
+    };
+    rows.iter().take(1).for_each(|&row| collect(row, &mut next));
+    for (i, &row) in rows.iter().enumerate() {
+        std::mem::swap(&mut links, &mut next);
+        rows.get(i + 1).into_iter().for_each(|&row| collect(row, &mut next));
+        if !found(row, &links) {
+            return;
+        }
+    }
+}
+
 /// Multiply-adds of pruning a row, about.
 fn pruning(lane: &Lane<'_>) -> u64 {
     300 * lane.padded as u64
@@ -733,21 +759,17 @@ fn forward(
     let per_shard = shards.first().map_or(1, |shard| shard.counts.len());
     let operations = order.rows.len() as u64 * pruning(lane);
     stages.run(threads, order.tasks(), operations, |task, worker| {
-        let mut scratch = Scratch::default();
-        let (mut sorted, mut out) = (Vec::new(), Vec::new());
+        let (mut scratch, mut out) = (Scratch::default(), Vec::new());
         let mut pruned = Pruned::default();
-        for &row in order.task(task) {
-            sorted.clear();
-            sorted
-                .extend_from_slice(shards[row as usize / per_shard].row(row as usize % per_shard));
-            sorted.sort_unstable_by_key(|link: &Link| link.order(row));
-            sorted.dedup_by_key(|link| link.row);
-            prune(lane, &sorted, 0, &mut scratch, &mut out);
+        let collect = |row: u32, links: &mut Vec<Link>| {
+            let row = row as usize;
+            links.extend_from_slice(shards[row / per_shard].row(row % per_shard));
+        };
+        in_turn(lane, order.task(task), collect, |_, candidates| {
+            prune(lane, candidates, 0, &mut scratch, &mut out);
             pruned.push(&out);
-            if !worker.advance(pruning(lane)) {
-                break;
-            }
-        }
+            worker.advance(pruning(lane))
+        });
         pruned
     })
 }
@@ -781,26 +803,24 @@ fn finish(
     }
     drop(places);
     stages.run(threads, order.tasks(), n as u64 * pruning(lane), |task, worker| {
-        let mut scratch = Scratch::default();
-        let (mut all, mut out): (Vec<Link>, Vec<Link>) = (Vec::new(), Vec::new());
-        for &row in order.task(task) {
+        let (mut scratch, mut out) = (Scratch::default(), Vec::new());
+        let collect = |row: u32, links: &mut Vec<Link>| {
             let (start, end) = (starts[row as usize] as usize, starts[row as usize + 1] as usize);
-            all.clear();
-            all.extend_from_slice(order.links(forward, row));
-            all.extend_from_slice(&reverse[start..end]);
-            all.sort_unstable_by_key(|link| link.order(row));
-            all.dedup_by_key(|link| link.row);
-            if all.len() > DEGREE {
-                prune(lane, &all, DEGREE, &mut scratch, &mut out);
-                std::mem::swap(&mut all, &mut out);
-            }
+            links.extend_from_slice(order.links(forward, row));
+            links.extend_from_slice(&reverse[start..end]);
+        };
+        in_turn(lane, order.task(task), collect, |row, all| {
+            let all = if all.len() > DEGREE {
+                prune(lane, all, DEGREE, &mut scratch, &mut out);
+                &out
+            } else {
+                all
+            };
             let mut links = [0; DEGREE];
-            links.iter_mut().zip(&all).for_each(|(slot, link)| *slot = link.row);
+            links.iter_mut().zip(all).for_each(|(slot, link)| *slot = link.row);
             graph.set_links(row, &links[..all.len()]);
-            if !worker.advance(pruning(lane)) {
-                return;
-            }
-        }
+            worker.advance(pruning(lane))
+        });
     })?;
     Ok(())
 }
@@ -816,34 +836,35 @@ fn refine(
     let operations = 6 * pruning(lane);
     let total = order.rows.len() as u64 * operations;
     stages.run(threads, order.tasks(), total, |task, worker| {
-        let mut beam = Beam::default();
-        let mut scratch = Scratch::default();
-        let mut target = Target::default();
-        let (mut all, mut out) = (Vec::new(), Vec::new());
-        let mut pruned = Pruned::default();
-        for &row in order.task(task) {
-            lane.aim_at_row(row, &mut target);
-            beam.walk(lane, graph, &target, REFINE);
+        let rows = order.task(task);
+        let (mut scratch, mut out) = (Scratch::default(), Vec::new());
+        let mut all = Vec::new();
+        let mut pruned = vec![Vec::new(); rows.len()];
+        let aim = |i: usize, target: &mut Target| lane.aim_at_row(rows[i], target);
+        Walks::default().run(lane, graph, rows.len(), REFINE, aim, |i, beam, target| {
+            let row = rows[i];
             all.clear();
             all.extend(beam.rows().filter(|&other| other != row));
             all.extend(graph.links(row));
             all.sort_unstable();
             all.dedup();
-            let mut links = distances(lane, &target, &all);
+            let mut links = distances(lane, target, &all);
             links.sort_unstable_by_key(|link| link.order(row));
             prune(lane, &links, 0, &mut scratch, &mut out);
-            pruned.push(&out);
-            if !worker.advance(operations) {
-                break;
-            }
-        }
-        pruned
+            pruned[i].clone_from(&out);
+            worker.advance(operations)
+        });
+        pruned.iter().fold(Pruned::default(), |mut all, links: &Vec<Link>| {
+            all.push(links);
+            all
+        })
     })
 }
 
 /// Rows with their distances from the target.
 pub(super) fn distances(lane: &Lane<'_>, target: &Target, rows: &[u32]) -> Vec<Link> {
     let mut links = Vec::with_capacity(rows.len());
+    rows.iter().for_each(|&row| lane.prefetch(row));
     lane.each(target, rows, |row, d| links.push(Link { distance: d.max(0.0), row }));
     links
 }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::build::{Link, Scratch, distances, nearest_within, prune, reach};
-use super::search::Beam;
+use super::search::Walks;
 use super::{DEGREE, Graph, HEADS, Heads, Lane, NONE, Target};
 use crate::corpus::CHUNK;
 use crate::error::Result;
@@ -111,30 +111,27 @@ impl<'a, 'b> Edit<'a, 'b> {
         let total = rows.len() as u64 * Self::work(lane);
         let together = nearest_within(lane, rows, TOGETHER);
         let links = stages.run(threads, tasks, total, |t, worker| {
-            let mut beam = Beam::default();
-            let mut target = Target::default();
             let mut scratch = Scratch::default();
             let mut all: Vec<Link> = Vec::new();
             let mut out = Vec::new();
-            let mut made: Vec<Vec<Link>> = Vec::with_capacity(TASK);
-            for (i, &row) in task(t).iter().enumerate() {
-                lane.aim_at_row(row, &mut target);
-                beam.walk(lane, graph, &target, WIDTH);
+            let rows = task(t);
+            let mut made = vec![Vec::new(); rows.len()];
+            let aim = |i: usize, target: &mut Target| lane.aim_at_row(rows[i], target);
+            Walks::default().run(lane, graph, rows.len(), WIDTH, aim, |i, beam, target| {
+                let row = rows[i];
                 let found: Vec<u32> = beam
                     .rows()
                     .filter(|&r| r != row && live.is_none_or(|l| l.contains(r as usize)))
                     .collect();
                 all.clear();
-                all.extend(distances(lane, &target, &found));
+                all.extend(distances(lane, target, &found));
                 all.extend_from_slice(&together[t * TASK + i]);
                 all.sort_unstable_by_key(|link| link.order(row));
                 all.dedup_by_key(|link| link.row);
                 prune(lane, &all, DEGREE / 2, &mut scratch, &mut out);
-                made.push(out.clone());
-                if !worker.advance(Self::work(lane)) {
-                    break;
-                }
-            }
+                made[i].clone_from(&out);
+                worker.advance(Self::work(lane))
+            });
             made
         })?;
         let links: Vec<Vec<Link>> = links.into_iter().flatten().collect();

@@ -317,7 +317,8 @@ impl<'a> Lane<'a> {
     }
 
     /// Makes a query the target.
-    pub(crate) fn aim_at_query(&self, encoder: &Encoder, query: &QueryFloats, target: &mut Target) {
+    pub(crate) fn aim_at_query(&self, query: &QueryFloats, target: &mut Target) {
+        let encoder = self.encoder;
         let code = &encoder.query_codes(&[query], int8::LIMIT)[0];
         let codes = code.codes.iter().map(|&code| code as u8);
         int8::query_bytes(self.isa, codes, &mut target.bytes);

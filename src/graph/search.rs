@@ -3,18 +3,22 @@
 //! Past the second-level cache the time goes to waiting for memory, so that what matters is how
 //! many records are on their way at once. Each round expands the best few rows of the beam
 //! together, asks for the records of all their unseen links, then for the links of the rows that
-//! the next round will most likely expand, and only then scores.
+//! the next round will most likely expand, and only then scores. Where there are several targets, as
+//! in a batch of queries or in a build, their walks take turns: one computes while the memory works
+//! for the others.
 
 use std::cell::RefCell;
 
 use super::{Graph, Lane, MOST_ROWS, Target, key};
-use crate::codes::Encoder;
 use crate::corpus::Corpus;
 use crate::kernels::float::Judge;
 use crate::top_k::Neighbor;
 
-/// Rows that are expanded in a round.
+/// Rows that are expanded in a round, and a width of the beam up to which it is one less.
 const WIDTH: usize = 3;
+const NARROW: usize = 12;
+/// Walks that take turns.
+const TOGETHER: usize = 3;
 /// Set in the number of a row that was expanded.
 const EXPANDED: u64 = MOST_ROWS as u64;
 /// Rows that are judged beside the k nearest by codes, at least.
@@ -31,10 +35,11 @@ pub(crate) struct Beam {
     width: usize,
     /// No row before this one is unexpanded.
     first: usize,
-    /// A byte for each row: of this walk if it equals `epoch`.
-    seen: Vec<u8>,
-    epoch: u8,
-    list: Vec<u32>,
+    /// A bit for each row that was seen: few enough to stay in the second-level cache for millions.
+    seen: Vec<u64>,
+    /// The rows that were seen, in that order, of which those from `scored` are not scored yet.
+    met: Vec<u32>,
+    scored: usize,
 }
 
 impl Beam {
@@ -42,22 +47,22 @@ impl Beam {
         self.rows.clear();
         self.width = width;
         self.first = 0;
-        if self.seen.len() < rows {
-            self.seen.resize(rows, 0);
+        self.met.drain(..).for_each(|row| self.seen[row as usize / 64] = 0);
+        self.scored = 0;
+        if self.seen.len() < rows.div_ceil(64) {
+            self.seen.resize(rows.div_ceil(64), 0);
         }
-        if self.epoch == u8::MAX {
-            self.seen.fill(0);
-            self.epoch = 0;
-        }
-        self.epoch += 1;
     }
 
-    /// Whether a row is new to this walk; it is not any more.
+    /// Notes a row to be scored, if it is new to this walk.
     #[inline(always)]
-    fn is_new(&mut self, row: u32) -> bool {
-        let seen = &mut self.seen[row as usize];
-        let new = *seen != self.epoch;
-        *seen = self.epoch;
+    fn meet(&mut self, row: u32) -> bool {
+        let (seen, bit) = (&mut self.seen[row as usize / 64], 1 << (row % 64));
+        let new = *seen & bit == 0;
+        if new {
+            *seen |= bit;
+            self.met.push(row);
+        }
         new
     }
 
@@ -93,42 +98,39 @@ impl Beam {
         self.rows.iter().map(|&row| row as u32 & !(EXPANDED as u32))
     }
 
-    /// Scores the rows of the list.
-    fn score(&mut self, lane: &Lane<'_>, target: &Target) {
-        let list = std::mem::take(&mut self.list);
-        lane.each(target, &list, |row, value| self.push(value, row));
-        self.list = list;
-        self.list.clear();
+    /// Asks the memory for the links of the rows that are expanded next.
+    #[inline(always)]
+    fn prefetch_links(&self, graph: &Graph) {
+        let next = self.rows[self.first.min(self.rows.len())..].iter();
+        for &row in next.filter(|&&row| row & EXPANDED == 0).take(WIDTH) {
+            graph.prefetch(row as u32);
+        }
     }
 
-    /// Walks through the graph to the `width` rows nearest to the target.
-    pub(crate) fn walk(&mut self, lane: &Lane<'_>, graph: &Graph, target: &Target, width: usize) {
-        self.start(width, lane.rows);
-        self.enter(lane, graph, target);
-        let together = if width <= 12 { 2 } else { WIDTH };
-        loop {
-            for _ in 0..together {
-                let Some(row) = self.expand() else { break };
-                for link in graph.links(row) {
-                    if (link as usize) < lane.rows && self.is_new(link) {
-                        lane.prefetch(link);
-                        self.list.push(link);
-                    }
+    /// Expands the nearest few rows and asks the memory for the records of what they link to.
+    #[inline(always)]
+    fn expand_some(&mut self, lane: &Lane<'_>, graph: &Graph) {
+        for _ in 0..if self.width <= NARROW { 2 } else { WIDTH } {
+            let Some(row) = self.expand() else { break };
+            for link in graph.links(row) {
+                if (link as usize) < lane.rows && self.meet(link) {
+                    lane.prefetch(link);
                 }
             }
-            // What the next round will expand, unless a nearer row is found now.
-            let next = self.rows[self.first.min(self.rows.len())..].iter();
-            for &row in next.filter(|&&row| row & EXPANDED == 0).take(together) {
-                graph.prefetch(row as u32);
-            }
-            if self.list.is_empty() {
-                if self.rows.len() <= self.first {
-                    return;
-                }
-                continue;
-            }
-            self.score(lane, target);
         }
+        // A guess, which scores may change.
+        self.prefetch_links(graph);
+    }
+
+    /// Scores what was met; whether there is anything left to expand.
+    #[inline(always)]
+    fn score(&mut self, lane: &Lane<'_>, graph: &Graph, target: &Target) -> bool {
+        let met = std::mem::take(&mut self.met);
+        lane.each(target, &met[self.scored..], |row, value| self.push(value, row));
+        self.scored = met.len();
+        self.met = met;
+        self.prefetch_links(graph);
+        self.first < self.rows.len()
     }
 
     /// Starts from the nearest head.
@@ -145,56 +147,126 @@ impl Beam {
             }
         }
         if (nearest.1 as usize) < lane.rows {
-            self.is_new(nearest.1);
+            self.meet(nearest.1);
+            self.scored = 1;
             self.push(nearest.0, nearest.1);
+        }
+    }
+}
+
+/// Beams of walks that take turns, so that the memory works for one while another computes.
+#[derive(Debug, Default)]
+pub(crate) struct Walks {
+    walks: [Walk; TOGETHER],
+}
+
+#[derive(Debug, Default)]
+struct Walk {
+    beam: Beam,
+    target: Target,
+    /// Which of the walks it is; none where it is done.
+    number: Option<usize>,
+    /// Whether rows are to be scored, rather than expanded.
+    met: bool,
+}
+
+impl Walks {
+    /// Walks `n` times to the `width` rows nearest to a target. `aim` sets the target of a walk, and
+    /// `found` gets what it came to, until it says that it is enough.
+    pub(crate) fn run(
+        &mut self,
+        lane: &Lane<'_>,
+        graph: &Graph,
+        n: usize,
+        width: usize,
+        mut aim: impl FnMut(usize, &mut Target),
+        mut found: impl FnMut(usize, &Beam, &Target) -> bool,
+    ) {
+        self.walks.iter_mut().for_each(|walk| walk.number = None);
+        let (mut begun, mut done) = (0, 0);
+        while done < n {
+            for walk in &mut self.walks {
+                let Walk { beam, target, number, met } = walk;
+                match *number {
+                    None if begun < n => {
+                        aim(begun, target);
+                        beam.start(width, lane.rows);
+                        beam.enter(lane, graph, target);
+                        (*number, *met) = (Some(begun), false);
+                        begun += 1;
+                    }
+                    None => {}
+                    Some(i) if *met => {
+                        *met = false;
+                        if !beam.score(lane, graph, target) {
+                            (*number, done) = (None, done + 1);
+                            if !found(i, beam, target) {
+                                return;
+                            }
+                        }
+                    }
+                    Some(_) => {
+                        beam.expand_some(lane, graph);
+                        *met = true;
+                    }
+                }
+            }
         }
     }
 }
 
 thread_local! {
     /// Kept from call to call: marks of all rows are dear to make.
-    static BEAM: RefCell<(Beam, Target, Vec<f64>)> = RefCell::default();
+    static WALKS: RefCell<(Walks, Vec<f64>)> = RefCell::default();
 }
 
-/// The `k` rows nearest to a query among the `effort` that a walk finds.
+/// The `k` rows nearest to each query among the `effort` that a walk finds, by
+/// `found(query, answers)`, until it says that it is enough.
 ///
-/// `None` where the walk cannot answer: a query beyond codes, or fewer answers than there are.
+/// The answers are none where the walk cannot answer: a query beyond codes, or fewer than there are.
 pub(crate) fn search(
     corpus: Corpus<'_>,
-    encoder: &Encoder,
     lane: &Lane<'_>,
     graph: &Graph,
-    query: &[f64],
+    queries: &[&[f64]],
     k: usize,
     effort: usize,
-) -> Option<Vec<Neighbor>> {
-    let floats = encoder.query_floats(query)?;
-    BEAM.with_borrow_mut(|(beam, target, wide)| {
-        lane.aim_at_query(encoder, &floats, target);
-        // Codes order rows nearly as the numbers do: a few more than k are enough, and a wider beam,
-        // which wants more, can afford more.
-        let judged = (k + (k / 2).max(SPARE)).max(effort / JUDGED_SHARE);
-        beam.walk(lane, graph, target, effort.max(judged));
-        wide.resize(corpus.dim, 0.0);
-        let judge = Judge::new(corpus.metric, query);
-        let rows: Vec<u32> = beam
-            .rows()
-            .filter(|&row| corpus.allowed.is_none_or(|a| a.contains(row as usize)))
-            .take(judged)
-            .collect();
-        let mut found = Vec::with_capacity(rows.len());
-        for (i, &row) in rows.iter().enumerate() {
-            if i == 0 {
-                rows.iter().take(AHEAD).for_each(|&row| corpus.prefetch(row));
+    mut found: impl FnMut(usize, Option<Vec<Neighbor>>) -> bool,
+) {
+    // Codes order rows nearly as the numbers do: a few more than k are enough, and a wider beam,
+    // which wants more, can afford more.
+    let judged = (k + (k / 2).max(SPARE)).max(effort / JUDGED_SHARE);
+    let (mut floats, mut walked) = (Vec::new(), Vec::new());
+    for (i, query) in queries.iter().enumerate() {
+        match lane.encoder.query_floats(query) {
+            Some(query) => {
+                floats.push(query);
+                walked.push(i);
             }
-            if let Some(&row) = rows.get(i + AHEAD) {
-                corpus.prefetch(row);
-            }
-            corpus.read(row, wide);
-            found.push(Neighbor { distance: judge.distance(wide), row });
+            None if found(i, None) => {}
+            None => return,
         }
-        found.sort_unstable();
-        found.truncate(k);
-        (found.len() == k).then_some(found)
-    })
+    }
+    WALKS.with_borrow_mut(|(walks, wide)| {
+        wide.resize(corpus.dim, 0.0);
+        let aim = |i: usize, target: &mut Target| lane.aim_at_query(&floats[i], target);
+        walks.run(lane, graph, walked.len(), effort.max(judged), aim, |i, beam, _| {
+            let rows: Vec<u32> = beam
+                .rows()
+                .filter(|&row| corpus.allowed.is_none_or(|a| a.contains(row as usize)))
+                .take(judged)
+                .collect();
+            let judge = Judge::new(corpus.metric, queries[walked[i]]);
+            let mut nearest = Vec::with_capacity(rows.len());
+            rows.iter().take(AHEAD).for_each(|&row| corpus.prefetch(row));
+            for (i, &row) in rows.iter().enumerate() {
+                rows.get(i + AHEAD).into_iter().for_each(|&row| corpus.prefetch(row));
+                corpus.read(row, wide);
+                nearest.push(Neighbor { distance: judge.distance(wide), row });
+            }
+            nearest.sort_unstable();
+            nearest.truncate(k);
+            found(walked[i], (nearest.len() == k).then_some(nearest))
+        });
+    });
 }

@@ -523,15 +523,14 @@ impl Index {
         let work = (effort * 16 * self.dim) as u64;
         let tasks = n.div_ceil(WALKS);
         let found = run(threads, tasks, work * n as u64, monitor, |task, worker| {
-            let mut query = vec![0.0; self.dim];
-            let mut lists = Vec::with_capacity(WALKS);
-            for i in task * WALKS..n.min((task + 1) * WALKS) {
-                queries.read(i, &mut query);
-                lists.push(graph::search(corpus, encoder, &lane, graph, &query, k, effort));
-                if !worker.advance(work) {
-                    break;
-                }
-            }
+            let part = queries.slice(task * WALKS, WALKS.min(n - task * WALKS));
+            let wide = exact::widen(&part);
+            let wide: Vec<&[f64]> = wide.chunks_exact(self.dim).collect();
+            let mut lists = vec![None; wide.len()];
+            graph::search(corpus, &lane, graph, &wide, k, effort, |i, list| {
+                lists[i] = list;
+                worker.advance(work)
+            });
             lists
         })?;
         if graph.is_damaged() {
