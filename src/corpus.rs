@@ -40,6 +40,21 @@ pub(crate) trait Store: std::fmt::Debug + Send + Sync {
     fn damage(&self) -> Option<Error>;
 }
 
+/// What is in a cell, made now if there is nothing.
+///
+/// It is made before the cell is locked: a fork in the middle would leave the child's cell locked for
+/// ever. Threads that come together may each make it; one result stays.
+#[inline(always)]
+pub(crate) fn once<T>(cell: &OnceLock<T>, make: impl FnOnce() -> T) -> &T {
+    match cell.get() {
+        Some(value) => value,
+        None => {
+            let made = make();
+            cell.get_or_init(|| made)
+        }
+    }
+}
+
 /// Consecutive rows and their codes.
 #[derive(Debug)]
 pub(crate) struct Chunk {
@@ -82,7 +97,7 @@ impl Chunk {
     #[inline]
     pub(crate) fn rows(&self) -> &Rows {
         if let Some(place) = &self.place {
-            place.checked.get_or_init(|| place.store.check_rows(place.number));
+            once(&place.checked, || place.store.check_rows(place.number));
         }
         &self.rows
     }
@@ -91,7 +106,7 @@ impl Chunk {
     #[inline]
     pub(crate) fn codes(&self, encoder: &Encoder) -> Option<&Codes> {
         let encode = || encoder.encode(self.rows(), None, &mut Scratch::default());
-        self.codes.get_or_init(encode).as_ref()
+        once(&self.codes, encode).as_ref()
     }
 
     /// Whether it is known that the rows have no codes.
@@ -111,7 +126,7 @@ impl Chunk {
     #[inline(never)]
     fn stored_record(&self, row: usize, bytes: usize, encoder: &Encoder) -> &[u8] {
         let place = self.place.as_ref().expect("rows in memory are walked to by their codes");
-        let piece = place.pieces[row / PIECE].get_or_init(|| {
+        let piece = once(&place.pieces[row / PIECE], || {
             let first = row / PIECE * PIECE;
             let last = self.len().min(first + PIECE);
             let start = place.number * CHUNK;

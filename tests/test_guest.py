@@ -311,6 +311,26 @@ assert not failures, failures
 
 
 @needs_fork
+def test_a_fork_while_another_thread_meets_a_loaded_index_leaves_both_working(
+    tmp_path: Path,
+) -> None:
+    """Chunks are checked and coded at the first touch, which a fork may fall into the middle of."""
+    path = tmp_path / "x.omen"
+    script = f"""{_FORK}
+path = {str(path)!r}
+index.save(path)
+for i in range(12):
+    index = omendb.Index.load(path)
+    searcher = threading.Thread(target=index.search, args=(Q, 10), kwargs={{"threads": 1}})
+    searcher.start()
+    time.sleep(0.0008 * i)
+    fork_and_check()
+    searcher.join()
+"""
+    run_python(script)
+
+
+@needs_fork
 def test_multiprocessing_by_fork_searches_a_shared_index() -> None:
     script = f"""{_FORK}
 def one(i):

@@ -26,7 +26,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use crate::codes::{Encoder, QueryFloats};
-use crate::corpus::{CHUNK, Chunk, Corpus, Store};
+use crate::corpus::{CHUNK, Chunk, Corpus, Store, once};
 use crate::kernels::int8::{self, STEP};
 use crate::kernels::{Isa, prefetch};
 
@@ -119,11 +119,12 @@ impl Graph {
     #[cold]
     #[inline(never)]
     fn fetch(&self, chunk: usize) -> &[AtomicU32] {
-        self.links[chunk].get_or_init(|| {
+        let links: &Arc<[AtomicU32]> = once(&self.links[chunk], || {
             let links = self.store.as_ref().and_then(|store| store.links(chunk));
             let links = links.unwrap_or_default().into_iter().chain(std::iter::repeat(NONE));
             links.take(CHUNK * DEGREE).map(AtomicU32::new).collect()
-        })
+        });
+        links
     }
 
     /// Takes all links into memory that are not yet there.
