@@ -46,13 +46,11 @@ pub(crate) trait Store: std::fmt::Debug + Send + Sync {
 /// ever. Threads that come together may each make it; one result stays.
 #[inline(always)]
 pub(crate) fn once<T>(cell: &OnceLock<T>, make: impl FnOnce() -> T) -> &T {
-    match cell.get() {
-        Some(value) => value,
-        None => {
-            let made = make();
-            cell.get_or_init(|| made)
-        }
+    if let Some(value) = cell.get() {
+        return value;
     }
+    let made = make();
+    cell.get_or_init(|| made)
 }
 
 /// Consecutive rows and their codes.

@@ -224,18 +224,15 @@ def craft(path: Path, at: int, data: bytes) -> None:
     bad = bytearray(good)
     bad[at : at + len(data)] = data
     footer = len(bad) - 10 - int.from_bytes(bad[-10:-6], "little")
-    size = sum(-(-place(path, name)[1] // 64) * 64 for name in feather.read_table(path).schema.names)
-    start = footer - 8 - size
-    while start < footer - 8:
-        name = next(n for n in feather.read_table(path).schema.names if place(path, n)[0] >= start)
-        end = start + -(-place(path, name)[1] // 64) * 64
+    for name in feather.read_table(path).schema.names:
+        start, size = place(path, name)
+        end = start + -(-size // 64) * 64
         for block in range(start, end, BLOCK):
             last = min(block + BLOCK, end)
             old, new = checksum(good[block:last]), checksum(bytes(bad[block:last]))
             if old != new:
                 found = bad.index(old, footer)
                 bad[found : found + 8] = new
-        start = end
     bad[-22:-14] = checksum(bytes(bad[footer:-22]))
     path.write_bytes(bad)
 
