@@ -318,7 +318,7 @@ def test_a_graph_with_damaged_links_is_built_again(
     path, vectors = graph_file
     good = omendb.Index.load(path).search(vectors, k=3, method="graph")
     if crafted:  # a link to a row that there is not
-        craft(path, place(path, "links")[0] + 4000, (ROWS).to_bytes(4, "little"))
+        craft(path, place(path, "links")[0] + 128 * 31, ROWS.to_bytes(4, "little"))
     else:
         damage(path, "links", 4999)
     loaded = omendb.Index.load(path, verify=verify)
