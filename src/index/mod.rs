@@ -579,9 +579,14 @@ impl Index {
 
     /// Builds the graph again if links of it were damaged in a file.
     fn mend(&self, threads: usize, monitor: &mut dyn Monitor) -> Result<()> {
+        let damaged = |state: &State| state.graph.as_ref().is_some_and(|graph| graph.is_damaged());
+        // Asked before the edits are waited for as well: nearly always there is nothing to mend.
+        if !damaged(&self.state()) {
+            return Ok(());
+        }
         let _edit = self.edit();
         let state = self.state();
-        if !state.graph.as_ref().is_some_and(|graph| graph.is_damaged()) {
+        if !damaged(&state) {
             return Ok(());
         }
         let mut next = (*state).clone();
