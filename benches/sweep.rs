@@ -9,7 +9,7 @@ use std::hint::black_box;
 use std::io::Write;
 use std::time::Instant;
 
-use omendb::{Index, Isa, Metric, Options, Rows, Silent, measure};
+use omendb::{Index, Isa, Metric, Options, Rows, Run, measure};
 
 const ROUNDS: usize = 9;
 
@@ -110,16 +110,16 @@ fn main() -> Result<(), omendb::Error> {
         (100_000, 768, Metric::InnerProduct),
     ] {
         let data = Rows::from_vec(gaussian(rows * dim, 1), dim)?;
-        let index = Index::new(&data, metric, None, Some(1), &mut Silent)?;
+        let index = Index::new(data, metric)?;
         let questions = Rows::from_vec(gaussian(queries * dim, 2), dim)?;
-        let options = Options { threads: Some(1), ..Options::default() };
         let mut rounds = Vec::new();
         for _ in 0..ROUNDS {
             let bare = peak(isa);
             // As many queries at a time as a search has in a block.
             let sweep = measure::sweep(isa, rows, dim, 96);
             let start = Instant::now();
-            black_box(index.search(&questions, k, options, &mut Silent)?);
+            let run = Run::new().threads(1);
+            black_box(index.search_with(&questions, k, Options::new(), run)?);
             let search = (2 * rows * queries * dim) as f64 / start.elapsed().as_secs_f64();
             rounds.push([bare, sweep, search]);
         }

@@ -56,7 +56,7 @@ pub(crate) fn once<T>(cell: &OnceLock<T>, make: impl FnOnce() -> T) -> &T {
 /// Consecutive rows and their codes.
 #[derive(Debug)]
 pub(crate) struct Chunk {
-    rows: Rows,
+    rows: Rows<'static>,
     /// Certified codes; none within where the encoder has none, or some row is beyond codes.
     codes: OnceLock<Option<Codes>>,
     place: Option<Box<Place>>,
@@ -75,12 +75,12 @@ struct Place {
 
 impl Chunk {
     /// Rows in memory and their codes.
-    pub(crate) fn new(rows: Rows, codes: Option<Codes>) -> Self {
+    pub(crate) fn new(rows: Rows<'static>, codes: Option<Codes>) -> Self {
         Self { rows, codes: codes.into(), place: None }
     }
 
     /// Chunk `number` of a store.
-    pub(crate) fn stored(rows: Rows, store: Arc<dyn Store>, number: usize) -> Self {
+    pub(crate) fn stored(rows: Rows<'static>, store: Arc<dyn Store>, number: usize) -> Self {
         let (checked, pieces) = Default::default();
         let place = Place { store, number, checked, pieces };
         Self { rows, codes: OnceLock::new(), place: Some(Box::new(place)) }
@@ -93,7 +93,7 @@ impl Chunk {
 
     /// The rows, checked.
     #[inline]
-    pub(crate) fn rows(&self) -> &Rows {
+    pub(crate) fn rows(&self) -> &Rows<'static> {
         if let Some(place) = &self.place {
             once(&place.checked, || place.store.check_rows(place.number));
         }

@@ -6,12 +6,11 @@
 //! type, answers do not depend on the codes, and the caller's array is never copied.
 //!
 //! ```
-//! use omendb::{Index, Metric, Options, Rows, Silent};
+//! use omendb::{Index, Metric, Rows};
 //!
-//! let rows = Rows::from_vec(vec![0.0f32, 0.0, 3.0, 4.0, 6.0, 8.0], 2)?;
-//! let index = Index::new(&rows, Metric::Euclidean, None, None, &mut Silent)?;
-//! let query = Rows::from_vec(vec![0.0f32, 0.0], 2)?;
-//! let hits = index.search(&query, 2, Options::default(), &mut Silent)?;
+//! let x = vec![0.0f32, 0.0, 3.0, 4.0, 6.0, 8.0]; // three rows of two numbers, used where they lie
+//! let index = Index::new(Rows::borrow(&x, 2)?, Metric::Euclidean)?;
+//! let hits = index.search(&Rows::borrow(&[0.0f32, 0.0], 2)?, 2)?;
 //! assert_eq!(hits.ids, [0, 1]);
 //! assert_eq!(hits.distances, [0.0, 5.0]);
 //! # Ok::<(), omendb::Error>(())
@@ -42,7 +41,7 @@ pub use index::{Filter, Hits, Index, Method, Options, RecallReport, RecallRow};
 pub use kernels::Isa;
 pub use metric::Metric;
 pub use rows::{DType, Element, Rows};
-pub use threads::{Monitor, Silent};
+pub use threads::{Monitor, Run, Silent};
 
 /// Not part of the interface: what `benches/sweep.rs` measures beside whole searches.
 #[doc(hidden)]

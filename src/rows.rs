@@ -5,10 +5,13 @@
 //! reference would promise that nobody does. Rows are copied out one at a time through raw
 //! pointers and judged on the copy. A torn number gives a wrong distance for that row, never a
 //! fault; the public documentation says so and offers `copy=True`.
+//!
+//! Rust callers are held to more: a lifetime keeps what was borrowed alive and unchanged.
 
 #![allow(unsafe_code)] // the array boundary: raw reads of memory that an owner keeps alive
 
 use std::any::Any;
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 use half::slice::HalfFloatSliceExt;
@@ -43,7 +46,7 @@ impl DType {
     }
 }
 
-/// A number type that [`Rows::from_vec`] can own.
+/// A number type of vectors.
 pub trait Element: Copy + Send + Sync + 'static {
     /// Its tag.
     const DTYPE: DType;
@@ -56,52 +59,82 @@ macro_rules! elements {
 }
 elements!(f32 => F32, f64 => F64, f16 => F16, bf16 => BF16, i8 => I8, u8 => U8);
 
-/// A block of `len` vectors of `dim` numbers, row after row without gaps.
+/// Vectors of one width: borrowed for `'a`, or owned.
+///
+/// ```
+/// use omendb::Rows;
+///
+/// let values = [0.0f32, 0.0, 3.0, 4.0];
+/// let rows = Rows::borrow(&values, 2)?;
+/// assert_eq!((rows.len(), rows.dim()), (2, 2));
+/// # Ok::<(), omendb::Error>(())
+/// ```
 #[derive(Clone)]
-pub struct Rows {
+pub struct Rows<'a> {
     data: *const u8,
     len: usize,
     dim: usize,
+    /// Bytes from one row to the next.
+    stride: usize,
     dtype: DType,
-    /// Keeps `data` alive; never looked into.
-    _owner: Arc<dyn Any + Send + Sync>,
+    /// Keeps `data` alive where no borrow does; never looked into.
+    _owner: Option<Arc<dyn Any + Send + Sync>>,
+    borrowed: PhantomData<&'a [u8]>,
 }
 
 // SAFETY: `data` is only read, through raw pointers that assume nothing about its value, and the
 // owner that keeps it alive is itself Send and Sync.
-unsafe impl Send for Rows {}
+unsafe impl Send for Rows<'_> {}
 // SAFETY: as for Send.
-unsafe impl Sync for Rows {}
+unsafe impl Sync for Rows<'_> {}
 
-impl Rows {
-    /// Borrows memory that `owner` keeps alive.
-    ///
-    /// # Safety
-    ///
-    /// `data` points to `len * dim` numbers of `dtype` in C order (aligned or not) that stay
-    /// readable as long as `owner` lives.
-    pub unsafe fn borrow(
-        data: *const u8,
-        len: usize,
-        dim: usize,
-        dtype: DType,
-        owner: Arc<dyn Any + Send + Sync>,
-    ) -> Self {
-        Self { data, len, dim, dtype, _owner: owner }
-    }
-
-    /// Owns `values`, `dim` to a row.
+impl<'a> Rows<'a> {
+    /// Borrows `values`, `dim` to a row.
     ///
     /// # Errors
     ///
     /// `InvalidParameter` if `dim` is 0 or does not divide the number of values.
-    pub fn from_vec<T: Element>(values: Vec<T>, dim: usize) -> Result<Self> {
-        if dim == 0 || !values.len().is_multiple_of(dim) {
-            let len = values.len();
-            return Err(Error::invalid(format!("cannot cut {len} values into rows of {dim}")));
-        }
-        let (data, len) = (values.as_ptr().cast(), values.len() / dim);
-        Ok(Self { data, len, dim, dtype: T::DTYPE, _owner: Arc::new(values) })
+    pub fn borrow<T: Element>(values: &'a [T], dim: usize) -> Result<Self> {
+        let len = cut(values.len(), dim)?;
+        // SAFETY: the slice has `len * dim` numbers, and `'a` keeps it.
+        Ok(unsafe { Self::from_raw(values.as_ptr().cast(), len, dim, None, T::DTYPE, None) })
+    }
+
+    /// Borrows memory that `owner` keeps alive, or the caller does.
+    ///
+    /// Rows are `stride` bytes apart, or without gaps if none is given.
+    ///
+    /// # Safety
+    ///
+    /// `data` points to `len` rows of `dim` numbers of `dtype` (aligned or not) that stay
+    /// readable as long as `owner` lives, or `'a` if there is none.
+    pub(crate) unsafe fn from_raw(
+        data: *const u8,
+        len: usize,
+        dim: usize,
+        stride: Option<usize>,
+        dtype: DType,
+        owner: Option<Arc<dyn Any + Send + Sync>>,
+    ) -> Self {
+        let stride = stride.unwrap_or(dim * dtype.size());
+        Self { data, len, dim, stride, dtype, _owner: owner, borrowed: PhantomData }
+    }
+
+    /// The same rows for whoever does not let go of them before `'a` ends.
+    ///
+    /// # Safety
+    ///
+    /// What comes back, and every clone of it, is dropped before `'a` ends.
+    pub(crate) unsafe fn held(self) -> Rows<'static> {
+        Rows { borrowed: PhantomData, ..self }
+    }
+
+    /// The same rows in memory of their own, without gaps.
+    #[must_use]
+    pub fn copied(&self) -> Rows<'static> {
+        let mut bytes = Vec::with_capacity(self.len * self.row_bytes());
+        (0..self.len).for_each(|row| self.copy_bytes(row, &mut bytes));
+        Rows::from_bytes(bytes, self.dim, self.dtype)
     }
 
     /// The number of rows.
@@ -124,7 +157,7 @@ impl Rows {
         self.dtype
     }
 
-    /// Bytes of the block.
+    /// Bytes of all rows, gaps not counted.
     pub fn nbytes(&self) -> usize {
         self.len * self.row_bytes()
     }
@@ -137,7 +170,7 @@ impl Rows {
     pub(crate) fn slice(&self, start: usize, len: usize) -> Self {
         assert!(start + len <= self.len, "rows {start}..{} of {}", start + len, self.len);
         // SAFETY: the offset stays inside the block (asserted above).
-        let data = unsafe { self.data.add(start * self.row_bytes()) };
+        let data = unsafe { self.data.add(start * self.stride) };
         Self { data, len, ..self.clone() }
     }
 
@@ -154,16 +187,10 @@ impl Rows {
         }
     }
 
-    /// A block that owns the raw bytes of rows.
-    pub(crate) fn from_bytes(bytes: Vec<u8>, dim: usize, dtype: DType) -> Self {
-        let len = bytes.len() / (dim * dtype.size());
-        Self { data: bytes.as_ptr(), len, dim, dtype, _owner: Arc::new(bytes) }
-    }
-
     fn row_pointer(&self, row: usize) -> *const u8 {
         assert!(row < self.len, "row {row} of {}", self.len);
         // SAFETY: the row lies inside the block.
-        unsafe { self.data.add(row * self.row_bytes()) }
+        unsafe { self.data.add(row * self.stride) }
     }
 
     /// Asks the memory for row `row`, which will be read soon.
@@ -220,6 +247,71 @@ impl Rows {
     }
 }
 
+impl Rows<'static> {
+    /// Owns `values`, `dim` to a row.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidParameter` if `dim` is 0 or does not divide the number of values.
+    pub fn from_vec<T: Element>(values: Vec<T>, dim: usize) -> Result<Self> {
+        let len = cut(values.len(), dim)?;
+        let data = values.as_ptr().cast();
+        // SAFETY: the vector has `len * dim` numbers, and is kept.
+        Ok(unsafe { Self::from_raw(data, len, dim, None, T::DTYPE, Some(Arc::new(values))) })
+    }
+
+    /// Owns the raw bytes of rows.
+    pub(crate) fn from_bytes(bytes: Vec<u8>, dim: usize, dtype: DType) -> Self {
+        let (data, len) = (bytes.as_ptr(), bytes.len() / (dim * dtype.size()));
+        // SAFETY: the vector has the bytes of `len` whole rows, and is kept.
+        unsafe { Self::from_raw(data, len, dim, None, dtype, Some(Arc::new(bytes))) }
+    }
+}
+
+/// The rows that `values` numbers make.
+fn cut(values: usize, dim: usize) -> Result<usize> {
+    if dim == 0 || !values.is_multiple_of(dim) {
+        return Err(Error::invalid(format!("cannot cut {values} values into rows of {dim}")));
+    }
+    Ok(values / dim)
+}
+
+/// A view whose rows are whole is borrowed; one with other strides is copied.
+#[cfg(feature = "ndarray")]
+impl<'a, T: Element> TryFrom<ndarray::ArrayView2<'a, T>> for Rows<'a> {
+    type Error = Error;
+
+    fn try_from(view: ndarray::ArrayView2<'a, T>) -> Result<Self> {
+        let (len, dim) = view.dim();
+        if dim == 0 {
+            return Err(Error::invalid("expected vectors of at least 1 dimension, got 0"));
+        }
+        match *view.strides() {
+            [stride, inner] if stride >= 0 && (inner == 1 || dim == 1) => {
+                let stride = Some(stride as usize * size_of::<T>());
+                // SAFETY: the view has `len` rows of `dim` numbers, each `stride` bytes after the
+                // one before (which may be none, as where a row is repeated), for `'a`.
+                Ok(unsafe {
+                    Self::from_raw(view.as_ptr().cast(), len, dim, stride, T::DTYPE, None)
+                })
+            }
+            _ => Rows::from_vec(view.iter().copied().collect(), dim),
+        }
+    }
+}
+
+/// As its view.
+#[cfg(feature = "ndarray")]
+impl<'a, T: Element, S: ndarray::Data<Elem = T>> TryFrom<&'a ndarray::ArrayBase<S, ndarray::Ix2>>
+    for Rows<'a>
+{
+    type Error = Error;
+
+    fn try_from(array: &'a ndarray::ArrayBase<S, ndarray::Ix2>) -> Result<Self> {
+        array.view().try_into()
+    }
+}
+
 /// Checks one widened row; see [`Rows::check`].
 pub(crate) fn check_row(row: &[f64], what: &'static str, number: usize) -> Result<()> {
     // One pass without a branch: a sum of such terms is NaN exactly if some number is not finite.
@@ -265,7 +357,7 @@ fn widen_half<H: Copy>(
     }
 }
 
-impl std::fmt::Debug for Rows {
+impl std::fmt::Debug for Rows<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Rows({} x {}, {:?})", self.len, self.dim, self.dtype)
     }
@@ -291,6 +383,34 @@ mod tests {
         check(floats.iter().map(|&x| x as i8).collect(), &floats);
         let positive: Vec<f64> = floats.iter().map(|x| x + 60.0).collect();
         check(positive.iter().map(|&x| x as u8).collect(), &positive);
+    }
+
+    #[test]
+    #[cfg(feature = "ndarray")]
+    fn views_of_arrays_are_borrowed_where_their_rows_are_whole() {
+        use ndarray::{Array2, s};
+        let array = Array2::from_shape_fn((4, 6), |(i, j)| (10 * i + j) as f32);
+        let check = |view: ndarray::ArrayView2<'_, f32>, borrowed: bool| {
+            let rows = Rows::try_from(view).unwrap();
+            assert_eq!(rows.data == view.as_ptr().cast(), borrowed);
+            assert_eq!((rows.len(), rows.dim()), view.dim());
+            let mut out = vec![0.0; rows.dim()];
+            for (i, expected) in view.rows().into_iter().enumerate() {
+                rows.read(i, &mut out);
+                assert!(expected.iter().zip(&out).all(|(&x, &y)| f64::from(x) == y));
+            }
+            let copy = rows.slice(1, rows.len() - 1).copied();
+            copy.read(0, &mut out);
+            assert_eq!(out[0], f64::from(view[[1, 0]]));
+        };
+        check(array.view(), true);
+        check(array.slice(s![..;2, 1..4]), true);
+        check(array.slice(s![.., 3..4]), true);
+        check(array.slice(s![..;-1, ..]), false);
+        check(array.slice(s![.., ..;2]), false);
+        check(array.t(), false);
+        assert!(Rows::try_from(array.slice(s![.., 0..0])).is_err());
+        assert_eq!(Rows::try_from(&array).unwrap().nbytes(), 96);
     }
 
     #[test]

@@ -45,6 +45,69 @@ impl Monitor for Silent {
     }
 }
 
+/// How a call is run: on how many threads, and who hears of it. Answers do not depend on it.
+///
+/// ```
+/// use omendb::{Index, Metric, Monitor, Options, Rows, Run};
+///
+/// struct Patience(u32);
+///
+/// impl Monitor for Patience {
+///     fn poll(&mut self, _done: u64, _total: u64) -> bool {
+///         self.0 -= 1;
+///         self.0 > 0 // false stops the call, which then returns Error::Interrupted
+///     }
+/// }
+///
+/// let index = Index::new(Rows::from_vec(vec![0.0f32; 16], 2)?, Metric::Euclidean)?;
+/// let query = Rows::borrow(&[0.0f32, 0.0], 2)?;
+/// let mut patience = Patience(40); // polls, 25 ms apart
+/// let run = Run::new().threads(1).monitor(&mut patience);
+/// let hits = index.search_with(&query, 1, Options::new(), run)?;
+/// # Ok::<(), omendb::Error>(())
+/// ```
+#[must_use]
+pub struct Run<'a> {
+    threads: Option<usize>,
+    monitor: &'a mut dyn Monitor,
+}
+
+impl<'a> Run<'a> {
+    /// On all processors, and nobody hears of it.
+    pub fn new() -> Self {
+        // A box of nothing takes no memory.
+        Self { threads: None, monitor: Box::leak(Box::new(Silent)) }
+    }
+
+    /// On so many threads, the calling one among them.
+    pub fn threads(self, threads: usize) -> Self {
+        Self { threads: Some(threads), ..self }
+    }
+
+    /// Tells `monitor` of progress; it may stop the call.
+    pub fn monitor(self, monitor: &'a mut dyn Monitor) -> Self {
+        Self { monitor, ..self }
+    }
+
+    /// The threads, and the monitor.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidParameter` for no threads.
+    pub(crate) fn parts(self) -> Result<(usize, &'a mut dyn Monitor)> {
+        match self.threads {
+            Some(0) => Err(Error::invalid("expected threads of at least 1, got 0")),
+            threads => Ok((threads.unwrap_or_else(default_threads), self.monitor)),
+        }
+    }
+}
+
+impl Default for Run<'_> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 /// Work shared by several threads.
 struct Job {
     stopped: AtomicBool,

@@ -46,14 +46,14 @@ impl Random {
 struct Set {
     metric: Metric,
     dim: usize,
-    rows: Rows,
+    rows: Rows<'static>,
     chunks: Vec<Arc<Chunk>>,
     encoder: Option<Encoder>,
 }
 
 impl Set {
     /// `lessons` rows are learned from; axes are taken from `axes_min_rows` of them.
-    fn new(metric: Metric, rows: Rows, lessons: usize, axes_min_rows: usize) -> Self {
+    fn new(metric: Metric, rows: Rows<'static>, lessons: usize, axes_min_rows: usize) -> Self {
         let dim = rows.dim();
         let encoder = Encoder::learn_with(metric, dim, &[rows.slice(0, lessons)], axes_min_rows);
         // A file gives back what was learned, to the bit.

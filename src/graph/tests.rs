@@ -29,7 +29,7 @@ impl Data {
             .collect();
         let encoder = Encoder::learn(metric, dim, &blocks).unwrap();
         let mut scratch = Scratch::default();
-        let chunk = |rows: Rows| {
+        let chunk = |rows: Rows<'static>| {
             let codes = encoder.encode(&rows, None, &mut scratch);
             Arc::new(Chunk::new(rows, codes))
         };

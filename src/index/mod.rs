@@ -10,6 +10,7 @@ mod saved;
 mod tune;
 
 use std::collections::{HashMap, HashSet};
+use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use crate::codes::{Codes, Encoder, Scratch};
@@ -21,7 +22,7 @@ use crate::kernels::Isa;
 use crate::metric::Metric;
 use crate::rows::{DType, Rows};
 use crate::selection::Selection;
-use crate::threads::{Hushed, Monitor, Silent, Stages, default_threads, run};
+use crate::threads::{Hushed, Monitor, Run, Silent, Stages, default_threads, run};
 use crate::top_k::Neighbor;
 
 pub use tune::{RecallReport, RecallRow};
@@ -38,15 +39,47 @@ const WALKS: usize = 32;
 /// Answers, and which of them are exact.
 type Walked = (Vec<Vec<Neighbor>>, Vec<bool>);
 
-/// Nearest neighbours of vectors of one width, under one metric.
+/// Nearest neighbours of vectors of one width, under one metric; rows may be borrowed for `'a`.
+///
+/// Every call takes `&self`: any thread may search while another edits, and sees the rows before
+/// the edit or after it. Calls that may take long have a twin with `_with` at its end, which takes a
+/// [`Run`]: the number of threads, and a [`Monitor`] that may stop it.
+///
+/// ```
+/// use omendb::{Index, Metric, Rows};
+///
+/// let x = vec![0.0f32, 0.0, 3.0, 4.0, 6.0, 8.0];
+/// let index = Index::new(Rows::borrow(&x, 2)?, Metric::Euclidean)?;
+/// let added = index.add(Rows::from_vec(vec![1.0f32, 1.0], 2)?)?;
+/// assert_eq!(added, [3]);
+/// index.remove(&[0])?;
+/// let hits = index.search(&Rows::borrow(&[0.0f32, 0.0], 2)?, 2)?;
+/// assert_eq!(hits.ids, [3, 1]);
+/// # Ok::<(), omendb::Error>(())
+/// ```
+///
+/// What is borrowed must outlive the index:
+///
+/// ```compile_fail
+/// # use omendb::{Index, Metric, Rows};
+/// let index = Index::empty(2, Metric::Euclidean).unwrap();
+/// {
+///     let x = vec![0.0f32, 0.0];
+///     index.add(Rows::borrow(&x, 2).unwrap()).unwrap();
+/// }
+/// println!("{}", index.len());
+/// ```
 #[derive(Debug)]
-pub struct Index {
+pub struct Index<'a> {
     metric: Metric,
     dim: usize,
     isa: Isa,
     /// Held while an edit prepares the next state; never while a search runs.
     editing: Mutex<()>,
     published: RwLock<Published>,
+    /// What states hold of rows is borrowed for `'a`, and no shorter: an index of longer borrows is
+    /// none of shorter ones, since `add` works through a shared reference.
+    _rows: PhantomData<fn(&'a ()) -> &'a ()>,
 }
 
 #[derive(Debug)]
@@ -83,9 +116,12 @@ struct State {
 
 /// Which rows may answer.
 #[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
 pub enum Filter<'a> {
     /// One flag for each row, in the order of [`Index::ids`].
     Mask(&'a [bool]),
+    /// One bit for each row, in that order, the lowest bit of a byte first, as in Arrow.
+    Bits(&'a [u8]),
     /// The ids of the rows.
     Ids(&'a [i64]),
 }
@@ -104,20 +140,51 @@ pub enum Method {
 }
 
 /// Which rows answer a query, and how they are found.
+///
+/// ```
+/// use omendb::{Filter, Index, Method, Metric, Options, Rows, Run};
+///
+/// let x: Vec<f32> = (0..2000).map(|i| i as f32).collect();
+/// let index = Index::new(Rows::borrow(&x, 2)?, Metric::Euclidean)?;
+/// index.build_graph(0)?;
+/// let options = Options::new().method(Method::Graph).effort(40).filter(Filter::Ids(&[7, 8, 9]));
+/// let query = Rows::borrow(&[0.0f32, 0.0], 2)?;
+/// assert_eq!(index.search_with(&query, 2, options, Run::new())?.ids, [7, 8]);
+/// # Ok::<(), omendb::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, Default)]
+#[must_use]
 pub struct Options<'a> {
+    method: Method,
+    effort: Option<usize>,
+    filter: Option<Filter<'a>>,
+}
+
+impl<'a> Options<'a> {
+    /// All rows, by whichever method costs less.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
     /// Whether the graph is used.
-    pub method: Method,
-    /// The width of the graph search's beam; the index's own if none.
-    pub effort: Option<usize>,
-    /// All rows if none.
-    pub filter: Option<Filter<'a>>,
-    /// All processors if none.
-    pub threads: Option<usize>,
+    pub fn method(self, method: Method) -> Self {
+        Self { method, ..self }
+    }
+
+    /// The width of the graph search's beam, rather than the index's own.
+    pub fn effort(self, effort: usize) -> Self {
+        Self { effort: Some(effort), ..self }
+    }
+
+    /// Which rows may answer.
+    pub fn filter(self, filter: Filter<'a>) -> Self {
+        Self { filter: Some(filter), ..self }
+    }
 }
 
 /// The answers to some queries, nearest first; query `i` has `offsets[i]..offsets[i + 1]`.
 #[derive(Debug, Default, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Hits {
     /// Where each query's answers begin; one more than there are queries.
     pub offsets: Vec<usize>,
@@ -129,6 +196,14 @@ pub struct Hits {
     pub k: usize,
     /// Whether each query's answers are proven to be the exact ones.
     pub exact: Vec<bool>,
+}
+
+impl Hits {
+    /// The ids and distances of one query's answers.
+    pub fn of(&self, query: usize) -> (&[i64], &[f64]) {
+        let range = self.offsets[query]..self.offsets[query + 1];
+        (&self.ids[range.clone()], &self.distances[range])
+    }
 }
 
 impl State {
@@ -172,6 +247,21 @@ impl State {
         self.is_live(row).then_some(row)
     }
 
+    /// The live rows whose places among these are wanted.
+    fn selected(&self, wanted: impl Fn(usize) -> bool) -> Selection {
+        let mut selection = Selection::none(self.rows());
+        let insert = |(place, row)| {
+            if wanted(place) {
+                selection.insert(row);
+            }
+        };
+        match &self.live {
+            Some(live) => live.iter().enumerate().for_each(insert),
+            None => (0..self.rows()).enumerate().for_each(insert),
+        }
+        selection
+    }
+
     fn selection(
         &self,
         filter: Option<Filter<'_>>,
@@ -188,20 +278,19 @@ impl State {
                         mask.len()
                     )));
                 }
-                let mut selection = Selection::none(self.rows());
-                match &self.live {
-                    None => {
-                        for (row, _) in mask.iter().enumerate().filter(|(_, keep)| **keep) {
-                            selection.insert(row);
-                        }
-                    }
-                    Some(live) => {
-                        for (row, _) in live.iter().zip(mask).filter(|(_, keep)| **keep) {
-                            selection.insert(row);
-                        }
-                    }
+                Ok(Some(Arc::new(self.selected(|place| mask[place]))))
+            }
+            Some(Filter::Bits(bits)) => {
+                if bits.len() != self.len().div_ceil(8) {
+                    return Err(Error::invalid(format!(
+                        "expected a filter of {} bytes, with one bit for each of the {} rows, got {}",
+                        self.len().div_ceil(8),
+                        self.len(),
+                        bits.len()
+                    )));
                 }
-                Ok(Some(Arc::new(selection)))
+                let bit = |place: usize| bits[place / 8] >> (place % 8) & 1 == 1;
+                Ok(Some(Arc::new(self.selected(bit))))
             }
             Some(Filter::Ids(ids)) => {
                 let mut selection = Selection::none(self.rows());
@@ -227,7 +316,7 @@ fn repeated(ids: &[i64]) -> Result<()> {
     }
 }
 
-impl Index {
+impl<'a> Index<'a> {
     /// An empty index for vectors of `dim` numbers.
     ///
     /// # Errors
@@ -258,54 +347,40 @@ impl Index {
             isa: Isa::current()?,
             editing: Mutex::new(()),
             published: RwLock::new(Published { state: Arc::new(state), places: None }),
+            _rows: PhantomData,
         })
     }
 
-    /// An index of `rows`, which are used where they lie.
+    /// An index of `rows`, which are used where they lie; their ids are 0, 1, 2 and so on.
     ///
     /// # Errors
     ///
     /// As [`Index::empty`] and [`Index::add`].
-    pub fn new(
-        rows: &Rows,
-        metric: Metric,
-        ids: Option<&[i64]>,
-        threads: Option<usize>,
-        monitor: &mut dyn Monitor,
-    ) -> Result<Self> {
-        Self::of(rows, metric, ids, None, threads, monitor)
+    pub fn new(rows: Rows<'a>, metric: Metric) -> Result<Self> {
+        Self::new_with(rows, metric, None, None, Run::new())
     }
 
-    /// As [`Index::new`], with the graph that [`Index::build_graph`] builds.
+    /// As [`Index::new`], with ids; where there is a seed, with the graph that
+    /// [`Index::build_graph`] builds.
     ///
     /// # Errors
     ///
-    /// As [`Index::new`] and [`Index::build_graph`].
-    pub fn with_graph(
-        rows: &Rows,
-        metric: Metric,
-        ids: Option<&[i64]>,
-        seed: u64,
-        threads: Option<usize>,
-        monitor: &mut dyn Monitor,
-    ) -> Result<Self> {
-        check_linkable(metric)?;
-        Self::of(rows, metric, ids, Some(seed), threads, monitor)
-    }
-
-    fn of(
-        rows: &Rows,
+    /// As [`Index::empty`], [`Index::add_with`] and [`Index::build_graph`].
+    pub fn new_with(
+        rows: Rows<'a>,
         metric: Metric,
         ids: Option<&[i64]>,
         seed: Option<u64>,
-        threads: Option<usize>,
-        monitor: &mut dyn Monitor,
+        run: Run<'_>,
     ) -> Result<Self> {
+        if seed.is_some() {
+            check_linkable(metric)?;
+        }
         let index = Self::empty(rows.dim(), metric)?;
         // An index made of no rows has their number type all the same.
         let state = State { dtype: Some(rows.dtype()), seed, ..(*index.state()).clone() };
         index.publish(state, 0, &[])?;
-        index.add(rows, ids, threads, monitor)?;
+        index.add_with(rows, ids, run)?;
         Ok(index)
     }
 
@@ -400,48 +475,92 @@ impl Index {
     ///
     /// # Errors
     ///
-    /// `DimensionMismatch`, `BadNumber`, `InvalidParameter` if `k` or `threads` is 0 or the filter
-    /// does not fit, `Interrupted` if the monitor said so.
-    pub fn search(
+    /// `DimensionMismatch`, `BadNumber`, `InvalidParameter` if `k` is 0.
+    pub fn search(&self, queries: &Rows<'_>, k: usize) -> Result<Hits> {
+        self.search_with(queries, k, Options::new(), Run::new())
+    }
+
+    /// As [`Index::search`], among some rows, by a method, on some threads.
+    ///
+    /// # Errors
+    ///
+    /// As [`Index::search`]; `InvalidParameter` also if there are no threads, the effort is 0, the
+    /// filter does not fit or there is no graph; `Interrupted` if the monitor said so.
+    pub fn search_with(
         &self,
-        queries: &Rows,
+        queries: &Rows<'_>,
         k: usize,
         options: Options<'_>,
-        monitor: &mut dyn Monitor,
+        run: Run<'_>,
     ) -> Result<Hits> {
+        let mut hits = Hits::default();
+        self.search_into(queries, k, options, run, &mut hits)?;
+        Ok(hits)
+    }
+
+    /// As [`Index::search_with`], into the memory of earlier answers, which stay where it fails.
+    ///
+    /// One query after another on one thread, without a filter, takes no memory from the heap once
+    /// the first few have been answered.
+    ///
+    /// # Errors
+    ///
+    /// As [`Index::search_with`].
+    pub fn search_into(
+        &self,
+        queries: &Rows<'_>,
+        k: usize,
+        options: Options<'_>,
+        run: Run<'_>,
+        hits: &mut Hits,
+    ) -> Result<()> {
         if k == 0 {
             return Err(Error::invalid("expected k of at least 1, got 0"));
         }
-        self.answer(queries, Goal::Nearest(k), options, monitor)
+        self.answer(queries, Goal::Nearest(k), options, run, hits)
     }
 
     /// Finds every row at most `radius` from each query, nearest first; equal distances by row.
     ///
     /// # Errors
     ///
-    /// As [`Index::search`]; `InvalidParameter` if the radius is NaN.
-    pub fn search_radius(
+    /// `DimensionMismatch`, `BadNumber`, `InvalidParameter` if the radius is NaN.
+    pub fn search_radius(&self, queries: &Rows<'_>, radius: f64) -> Result<Hits> {
+        self.search_radius_with(queries, radius, None, Run::new())
+    }
+
+    /// As [`Index::search_radius`], among some rows, on some threads.
+    ///
+    /// # Errors
+    ///
+    /// As [`Index::search_radius`]; `InvalidParameter` also if there are no threads or the filter
+    /// does not fit; `Interrupted` if the monitor said so.
+    pub fn search_radius_with(
         &self,
-        queries: &Rows,
+        queries: &Rows<'_>,
         radius: f64,
-        options: Options<'_>,
-        monitor: &mut dyn Monitor,
+        filter: Option<Filter<'_>>,
+        run: Run<'_>,
     ) -> Result<Hits> {
         if radius.is_nan() {
             return Err(Error::invalid("expected a radius, got NaN"));
         }
-        self.answer(queries, Goal::Within(radius), options, monitor)
+        let mut hits = Hits::default();
+        let options = Options { filter, ..Options::new() };
+        self.answer(queries, Goal::Within(radius), options, run, &mut hits)?;
+        Ok(hits)
     }
 
     fn answer(
         &self,
-        queries: &Rows,
+        queries: &Rows<'_>,
         goal: Goal,
         options: Options<'_>,
-        monitor: &mut dyn Monitor,
-    ) -> Result<Hits> {
+        run: Run<'_>,
+        hits: &mut Hits,
+    ) -> Result<()> {
         self.check_dim("queries", queries.dim())?;
-        let threads = check_threads(options.threads)?;
+        let (threads, monitor) = run.parts()?;
         let (state, selection) = {
             let published = self.published();
             let selection = published.state.selection(options.filter, published.places.as_ref())?;
@@ -449,7 +568,9 @@ impl Index {
         };
         let corpus = self.corpus(&state, selection.as_deref());
         let walked = match goal {
-            Goal::Nearest(k) => self.walk(&state, corpus, queries, k, options, monitor)?,
+            Goal::Nearest(k) => {
+                self.walk(&state, corpus, queries, k, options, (threads, monitor))?
+            }
             Goal::Within(_) => None,
         };
         let (lists, exact) = if let Some(found) = walked {
@@ -459,26 +580,24 @@ impl Index {
             (lists, vec![true; queries.len()])
         };
         state.sound()?;
-        let count = lists.iter().map(Vec::len).sum();
-        let mut hits = Hits {
-            offsets: Vec::with_capacity(lists.len() + 1),
-            ids: Vec::with_capacity(count),
-            distances: Vec::with_capacity(count),
-            k: match goal {
-                Goal::Nearest(k) => k.min(corpus.candidates()),
-                Goal::Within(_) => 0,
-            },
-            exact,
-        };
-        hits.offsets.push(0);
+        let Hits { offsets, ids, distances, .. } = hits;
+        offsets.clear();
+        ids.clear();
+        distances.clear();
+        offsets.push(0);
         for list in lists {
             for Neighbor { distance, row } in list {
-                hits.ids.push(state.id(row as usize));
-                hits.distances.push(distance);
+                ids.push(state.id(row as usize));
+                distances.push(distance);
             }
-            hits.offsets.push(hits.ids.len());
+            offsets.push(ids.len());
         }
-        Ok(hits)
+        hits.k = match goal {
+            Goal::Nearest(k) => k.min(corpus.candidates()),
+            Goal::Within(_) => 0,
+        };
+        hits.exact = exact;
+        Ok(())
     }
 
     /// The answers of the graph, and which of them are exact; none where the exact search is due.
@@ -486,12 +605,11 @@ impl Index {
         &self,
         state: &State,
         corpus: Corpus<'_>,
-        queries: &Rows,
+        queries: &Rows<'_>,
         k: usize,
         options: Options<'_>,
-        monitor: &mut dyn Monitor,
+        (threads, monitor): (usize, &mut dyn Monitor),
     ) -> Result<Option<Walked>> {
-        let threads = check_threads(options.threads)?;
         if options.effort == Some(0) {
             return Err(Error::invalid("expected effort of at least 1, got 0"));
         }
@@ -560,15 +678,19 @@ impl Index {
     ///
     /// # Errors
     ///
-    /// `InvalidParameter` if the metric is not one of products and euclidean distances;
-    /// `Interrupted` if the monitor said so, the index being as it was.
-    pub fn build_graph(
-        &self,
-        seed: u64,
-        threads: Option<usize>,
-        monitor: &mut dyn Monitor,
-    ) -> Result<()> {
-        let threads = check_threads(threads)?;
+    /// `InvalidParameter` if the metric is not one of products and euclidean distances.
+    pub fn build_graph(&self, seed: u64) -> Result<()> {
+        self.build_graph_with(seed, Run::new())
+    }
+
+    /// As [`Index::build_graph`], on some threads.
+    ///
+    /// # Errors
+    ///
+    /// As [`Index::build_graph`]; `InvalidParameter` if there are no threads, `Interrupted` if the
+    /// monitor said so, the index being as it was.
+    pub fn build_graph_with(&self, seed: u64, run: Run<'_>) -> Result<()> {
+        let (threads, monitor) = run.parts()?;
         check_linkable(self.metric)?;
         let _edit = self.edit();
         let state = self.state();
@@ -594,7 +716,7 @@ impl Index {
         self.publish(next, state.rows(), &[])
     }
 
-    fn corpus<'a>(&self, state: &'a State, allowed: Option<&'a Selection>) -> Corpus<'a> {
+    fn corpus<'s>(&self, state: &'s State, allowed: Option<&'s Selection>) -> Corpus<'s> {
         Corpus {
             metric: self.metric,
             dim: self.dim,
@@ -699,23 +821,31 @@ impl Index {
         Some(graph.check(state.rows(), |row| state.is_live(row as usize)))
     }
 
-    /// Adds rows after those there are, with these ids or the next free ones; gives the ids.
+    /// Adds rows after those there are, with the next free ids; gives the ids.
     ///
     /// The rows are used where they lie. They must be of the number type of those there are.
     ///
     /// # Errors
     ///
-    /// `DimensionMismatch`, `BadNumber`, `InvalidParameter` if an id is there already or given
-    /// twice, `Interrupted` if the monitor said so.
-    pub fn add(
-        &self,
-        rows: &Rows,
-        ids: Option<&[i64]>,
-        threads: Option<usize>,
-        monitor: &mut dyn Monitor,
-    ) -> Result<Vec<i64>> {
+    /// `DimensionMismatch`, `BadNumber`, `InvalidParameter` for another number type or where no
+    /// integers are left for ids.
+    pub fn add(&self, rows: Rows<'a>) -> Result<Vec<i64>> {
+        self.add_with(rows, None, Run::new())
+    }
+
+    /// As [`Index::add`], with ids, on some threads.
+    ///
+    /// # Errors
+    ///
+    /// As [`Index::add`]; `InvalidParameter` also if an id is there already or given twice, or there
+    /// are no threads; `Interrupted` if the monitor said so.
+    #[allow(unsafe_code)] // the promise of `'a`, handed on to the states
+    pub fn add_with(&self, rows: Rows<'a>, ids: Option<&[i64]>, run: Run<'_>) -> Result<Vec<i64>> {
         self.check_dim("vectors", rows.dim())?;
-        let threads = check_threads(threads)?;
+        let (threads, monitor) = run.parts()?;
+        // SAFETY: only states hold rows. They are dropped with the index, which does not outlive
+        // `'a`, or by a call that borrows the index.
+        let rows = unsafe { rows.held() };
         let _edit = self.edit();
         let state = self.state();
         if let Some(dtype) = state.dtype.filter(|&dtype| dtype != rows.dtype()) {
@@ -754,7 +884,7 @@ impl Index {
         }
         let total = first + rows.len();
         // Links are only as good as codes, and those of rows far from what was learned are coarse.
-        let far = |encoder: &Arc<Encoder>| state.seed.is_some() && encoder.is_far(rows);
+        let far = |encoder: &Arc<Encoder>| state.seed.is_some() && encoder.is_far(&rows);
         let relearn =
             total >= RELEARN * state.learned.max(CHUNK) || state.encoder.as_ref().is_none_or(far);
         if relearn {
@@ -770,7 +900,7 @@ impl Index {
         let before = before.zip(next.encoder.as_deref());
         let before = before.and_then(|(chunk, encoder)| chunk.codes(encoder));
         let chunks = self.encode(&next, &blocks, before, threads, monitor)?;
-        check_uncoded(&chunks, rows)?;
+        check_uncoded(&chunks, &rows)?;
         next.chunks.extend(chunks);
         if let Some(live) = &mut next.live {
             Arc::make_mut(live).extend(rows.len(), first);
@@ -785,7 +915,7 @@ impl Index {
     fn encode(
         &self,
         state: &State,
-        blocks: &[Rows],
+        blocks: &[Rows<'static>],
         before: Option<&Codes>,
         threads: usize,
         monitor: &mut dyn Monitor,
@@ -799,7 +929,7 @@ impl Index {
             monitor
         };
         let Some(encoder) = state.encoder.as_deref() else {
-            let plain = |rows: &Rows| Arc::new(Chunk::new(rows.clone(), None));
+            let plain = |rows: &Rows<'static>| Arc::new(Chunk::new(rows.clone(), None));
             if !monitor.finish() {
                 return Err(Error::Interrupted);
             }
@@ -953,16 +1083,20 @@ impl Index {
     ///
     /// # Errors
     ///
-    /// As [`Index::add`]; `InvalidParameter` if an id is not there or given twice.
-    pub fn update(
-        &self,
-        ids: &[i64],
-        rows: &Rows,
-        threads: Option<usize>,
-        monitor: &mut dyn Monitor,
-    ) -> Result<()> {
+    /// As [`Index::add`]; `InvalidParameter` also if an id is not there or given twice.
+    pub fn update(&self, ids: &[i64], rows: &Rows<'_>) -> Result<()> {
+        self.update_with(ids, rows, Run::new())
+    }
+
+    /// As [`Index::update`], on some threads.
+    ///
+    /// # Errors
+    ///
+    /// As [`Index::update`]; `InvalidParameter` if there are no threads, `Interrupted` if the
+    /// monitor said so.
+    pub fn update_with(&self, ids: &[i64], rows: &Rows<'_>, run: Run<'_>) -> Result<()> {
         self.check_dim("vectors", rows.dim())?;
-        let threads = check_threads(threads)?;
+        let (threads, monitor) = run.parts()?;
         if ids.len() != rows.len() {
             let (ids, rows) = (ids.len(), rows.len());
             return Err(Error::invalid(format!(
@@ -1006,7 +1140,7 @@ impl Index {
 }
 
 /// Checks new rows if some of their chunks have no codes; rows that are coded are finite.
-fn check_uncoded(chunks: &[Arc<Chunk>], rows: &Rows) -> Result<()> {
+fn check_uncoded(chunks: &[Arc<Chunk>], rows: &Rows<'_>) -> Result<()> {
     let beyond = chunks.iter().any(|chunk| chunk.is_beyond_codes());
     if beyond { rows.check("vectors") } else { Ok(()) }
 }
@@ -1019,12 +1153,4 @@ fn check_linkable(metric: Metric) -> Result<()> {
         "a graph needs the metric euclidean, sqeuclidean, cosine or inner_product; {metric} is \
          searched exactly"
     )))
-}
-
-fn check_threads(threads: Option<usize>) -> Result<usize> {
-    match threads {
-        None => Ok(default_threads()),
-        Some(0) => Err(Error::invalid("expected threads of at least 1, got 0")),
-        Some(threads) => Ok(threads),
-    }
 }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use super::{Index, State, check_threads, repeated};
+use super::{Index, State, repeated};
 use crate::codes::Encoder;
 use crate::corpus::{CHUNK, Chunk, Store};
 use crate::error::{Error, Result};
@@ -20,7 +20,7 @@ use crate::graph::{DEGREE, Graph, NONE};
 use crate::kernels::int8::record_bytes;
 use crate::metric::Metric;
 use crate::rows::{DType, Rows};
-use crate::threads::{Hushed, Monitor, run};
+use crate::threads::{self, Hushed, Run};
 
 /// Rows whose bytes are given to the writer together.
 const PIECE: usize = 4096;
@@ -53,7 +53,7 @@ fn dtype(kind: Kind) -> Option<DType> {
 struct Stored {
     mapped: Arc<Mapped>,
     path: PathBuf,
-    rows: Rows,
+    rows: Rows<'static>,
     vectors: View,
     codes: Option<View>,
     links: Option<View>,
@@ -122,7 +122,7 @@ impl Store for Stored {
     }
 }
 
-impl Index {
+impl Index<'_> {
     /// Writes the index to a file, replacing one that is there; nothing is replaced on failure.
     ///
     /// The file is an Arrow IPC file with the columns `ids`, `vectors` (a fixed-size list; bfloat16
@@ -130,13 +130,24 @@ impl Index {
     ///
     /// # Errors
     ///
-    /// `File` if the system refuses, `Interrupted` if the monitor said so, `Damaged` if the index
-    /// was loaded and a row is not what was saved.
-    pub fn save(&self, path: &Path, monitor: &mut dyn Monitor) -> Result<()> {
+    /// `File` if the system refuses, `Damaged` if the index was loaded and a row is not what was
+    /// saved.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        self.save_with(path, Run::new())
+    }
+
+    /// As [`Index::save`], with a monitor. Threads matter only where a damaged graph is built again.
+    ///
+    /// # Errors
+    ///
+    /// As [`Index::save`]; `InvalidParameter` if there are no threads, `Interrupted` if the monitor
+    /// said so.
+    pub fn save_with(&self, path: impl AsRef<Path>, run: Run<'_>) -> Result<()> {
+        let (threads, monitor) = run.parts()?;
         if let Some(graph) = &self.state().graph {
             graph.fetch_all();
         }
-        self.mend(check_threads(None)?, &mut Hushed(monitor))?;
+        self.mend(threads, &mut Hushed(monitor))?;
         let state = self.state();
         state.chunks.iter().for_each(|chunk| {
             chunk.rows();
@@ -193,25 +204,31 @@ impl Index {
             ("omendb.heads", &heads),
             ("omendb.lift", &lift),
         ];
-        file::write(path, live.len(), columns, &metadata, monitor)
+        file::write(path.as_ref(), live.len(), columns, &metadata, monitor)
     }
 
     /// Loads a file that [`Index::save`] wrote, which stays mapped: vectors are used where they lie.
     ///
-    /// Rows, codes and links are checked against their checksums when they are first touched, or all
-    /// at once where `verify` is set. Damaged links are built again.
+    /// Rows, codes and links are checked against their checksums when they are first touched.
+    /// Damaged links are built again.
     ///
     /// # Errors
     ///
     /// `File` if the system refuses, `Damaged` if the file is not what was written (a search may
-    /// find so later), `InvalidParameter` if `threads` is 0, `Interrupted` if the monitor said so.
-    pub fn load(
-        path: &Path,
-        verify: bool,
-        threads: Option<usize>,
-        monitor: &mut dyn Monitor,
-    ) -> Result<Self> {
-        let threads = check_threads(threads)?;
+    /// find so later).
+    pub fn load(path: impl AsRef<Path>) -> Result<Self> {
+        Self::load_with(path, false, Run::new())
+    }
+
+    /// As [`Index::load`], checking all at once where `verify` is set.
+    ///
+    /// # Errors
+    ///
+    /// As [`Index::load`]; `InvalidParameter` if there are no threads, `Interrupted` if the monitor
+    /// said so.
+    pub fn load_with(path: impl AsRef<Path>, verify: bool, run: Run<'_>) -> Result<Self> {
+        let path = path.as_ref();
+        let (threads, monitor) = run.parts()?;
         let mapped = Arc::new(Mapped::open(path)?);
         let damaged = |what: &str| Error::damaged(path, None, what.to_owned());
         let text = |key: &str| {
@@ -265,7 +282,8 @@ impl Index {
         // SAFETY: the column has `n * dim` numbers of this type (checked by `expect`), which stay
         // readable as long as the map lives.
         #[allow(unsafe_code)]
-        let rows = unsafe { Rows::borrow(mapped.pointer(&vectors), n, dim, dtype, owner) };
+        let rows =
+            unsafe { Rows::from_raw(mapped.pointer(&vectors), n, dim, None, dtype, Some(owner)) };
         let width = encoder.as_ref().map_or(0, |encoder| record_bytes(encoder.steps()));
         let store: Arc<dyn Store> = Arc::new(Stored {
             path: path.to_path_buf(),
@@ -307,7 +325,7 @@ impl Index {
         }
         if verify {
             let chunks = state.chunks.len();
-            run(threads, chunks, n as u64, &mut Hushed(monitor), |chunk, worker| {
+            threads::run(threads, chunks, n as u64, &mut Hushed(monitor), |chunk, worker| {
                 let first = chunk * CHUNK;
                 state.chunks[chunk].rows();
                 store.records(first..(first + CHUNK).min(n));

@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::{Hits, Index, Method, Options, State};
 use crate::error::{Error, Result};
 use crate::rows::Rows;
-use crate::threads::Monitor;
+use crate::threads::Run;
 
 /// The widest beam that tuning tries.
 const WIDEST: usize = 2048;
@@ -14,6 +14,7 @@ const TUNING_QUERIES: usize = 1000;
 
 /// Recall and speed of one width of the beam.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub struct RecallRow {
     /// The width.
     pub effort: usize,
@@ -45,7 +46,7 @@ pub struct RecallReport {
     pub table: Vec<RecallRow>,
 }
 
-impl Index {
+impl Index<'_> {
     /// Finds the width of the beam that answers with this recall, and makes it the index's own.
     ///
     /// Answers of the graph are compared with exact ones, for `queries` or, if none are given, for
@@ -57,15 +58,25 @@ impl Index {
     /// # Errors
     ///
     /// `InvalidParameter` if no graph was asked for or there are not two rows, the recall is not between 0 and 1, or there
-    /// are fewer than two queries; `DimensionMismatch`, `BadNumber`, `Interrupted`.
-    pub fn tune(
+    /// are fewer than two queries; `DimensionMismatch`, `BadNumber`.
+    pub fn tune(&self, recall: f64, k: usize, queries: Option<&Rows<'_>>) -> Result<RecallReport> {
+        self.tune_with(recall, k, queries, Run::new())
+    }
+
+    /// As [`Index::tune`], on some threads; the speeds reported are those of so many.
+    ///
+    /// # Errors
+    ///
+    /// As [`Index::tune`]; `InvalidParameter` if there are no threads, `Interrupted` if the monitor
+    /// said so.
+    pub fn tune_with(
         &self,
         recall: f64,
         k: usize,
-        queries: Option<&Rows>,
-        threads: Option<usize>,
-        monitor: &mut dyn Monitor,
+        queries: Option<&Rows<'_>>,
+        run: Run<'_>,
     ) -> Result<RecallReport> {
+        let (threads, monitor) = run.parts()?;
         if !(recall > 0.0 && recall <= 1.0) {
             return Err(Error::invalid(format!(
                 "expected recall above 0 and up to 1, got {recall}"
@@ -91,20 +102,17 @@ impl Index {
                 "expected at least 2 queries to tune by, got {got}"
             )));
         }
-        let truth = Options { method: Method::Exact, threads, ..Options::default() };
-        let truth = self.search(queries, k, truth, monitor)?;
+        let truth = Options::new().method(Method::Exact);
+        let run = Run::new().threads(threads).monitor(monitor);
+        let truth = self.search_with(queries, k, truth, run)?;
         let n = queries.len();
         let (mut table, mut chosen) = (Vec::new(), None);
         let mut effort = k + k / 2;
         loop {
-            let options = Options {
-                method: Method::Graph,
-                effort: Some(effort),
-                threads,
-                ..Options::default()
-            };
+            let options = Options::new().method(Method::Graph).effort(effort);
+            let run = Run::new().threads(threads).monitor(monitor);
             let start = Instant::now();
-            let hits = self.search(queries, k, options, monitor)?;
+            let hits = self.search_with(queries, k, options, run)?;
             let seconds = start.elapsed().as_secs_f64();
             let recalls: Vec<f64> = (0..n).map(|i| share_found(&hits, &truth, i)).collect();
             // Every second query chooses, so that sorted queries are cut fairly.
@@ -152,7 +160,7 @@ impl Index {
 
     /// Points about as far from some rows as those are from rows that they are linked to, towards
     /// two of these.
-    fn between_rows(&self, state: &State) -> Result<Rows> {
+    fn between_rows(&self, state: &State) -> Result<Rows<'static>> {
         let live = state.live_rows();
         let count = live.len().clamp(2, TUNING_QUERIES);
         let corpus = self.corpus(state, None);
@@ -179,8 +187,8 @@ impl Index {
 
 /// The share of query `i`'s true answers that were found; equally far ones count.
 fn share_found(hits: &Hits, truth: &Hits, i: usize) -> f64 {
-    let range = |hits: &Hits| hits.offsets[i]..hits.offsets[i + 1];
-    let Some(&last) = truth.distances[range(truth)].last() else { return 1.0 };
-    let found = hits.distances[range(hits)].iter().filter(|&&distance| distance <= last).count();
-    found as f64 / range(truth).len() as f64
+    let (_, wanted) = truth.of(i);
+    let Some(&last) = wanted.last() else { return 1.0 };
+    let found = hits.of(i).1.iter().filter(|&&distance| distance <= last).count();
+    found as f64 / wanted.len() as f64
 }

@@ -21,7 +21,7 @@ use crate::rows::{DType, Rows};
 
 /// Rows, the array whose memory they are, and whether a single vector came.
 pub(super) struct Vectors<'py> {
-    pub(super) rows: Rows,
+    pub(super) rows: Rows<'static>,
     pub(super) array: Bound<'py, PyUntypedArray>,
     pub(super) single: bool,
 }
@@ -69,7 +69,7 @@ pub(super) fn vectors<'py>(object: &Bound<'py, PyAny>, wanted: Wanted) -> PyResu
     // resize an array that is referenced.
     let rows = unsafe {
         let data = (*array.as_array_ptr()).fields.data.cast_const().cast::<u8>();
-        Rows::borrow(data, len, dim, dtype, owner)
+        Rows::from_raw(data, len, dim, None, dtype, Some(owner))
     };
     let single = shape.len() == 1;
     Ok(Vectors { rows, array, single })

@@ -15,7 +15,6 @@ use super::report::RecallReport;
 use crate::index::{self, Filter, Method, Options};
 use crate::metric::Metric;
 use crate::rows::{DType, Rows};
-use crate::threads::Silent;
 
 /// Nearest neighbours of vectors: exact, at matrix-product speed, without a copy.
 ///
@@ -74,7 +73,7 @@ use crate::threads::Silent;
 /// array([0, 1])
 #[pyclass(frozen, weakref, module = "omendb")]
 pub(super) struct Index {
-    index: index::Index,
+    index: index::Index<'static>,
     /// The array whose memory all rows are, until an edit.
     source: Mutex<Option<Py<PyUntypedArray>>>,
 }
@@ -194,7 +193,7 @@ impl Index {
             }
             let index = index::Index::empty(dim, metric)?;
             if linked {
-                index.build_graph(seed, Some(1), &mut Silent)?;
+                index.build_graph(seed)?;
             }
             return Ok(Self { index, source: Mutex::new(None) });
         };
@@ -208,11 +207,10 @@ impl Index {
         }
         let ids = ids.map(|ids| array::ids(ids, "ids")).transpose()?;
         let ids = ids.as_deref();
-        let index = monitor::run(py, progress, rows.len(), "row", usize::MAX, |monitor| {
-            if !linked {
-                return index::Index::new(&rows, metric, ids, threads, monitor);
-            }
-            index::Index::with_graph(&rows, metric, ids, seed, threads, monitor)
+        let seed = linked.then_some(seed);
+        let n = rows.len();
+        let index = monitor::run(py, progress, n, "row", usize::MAX, threads, |run| {
+            index::Index::new_with(rows, metric, ids, seed, run)
         })?;
         Ok(Self { index, source: Mutex::new(Some(array.unbind())) })
     }
@@ -290,17 +288,15 @@ impl Index {
         let effort = effort.map(|effort| array::count(effort, "effort")).transpose()?;
         let queries = Self::queries(queries)?;
         let filter = filter.map(array::filter).transpose()?;
-        let options = Options {
-            method,
-            effort,
-            filter: borrow(filter.as_ref()),
-            threads: self::threads(threads)?,
-        };
+        let mut options = Options::new().method(method);
+        options = effort.into_iter().fold(options, Options::effort);
+        options = borrow(filter.as_ref()).into_iter().fold(options, Options::filter);
+        let threads = self::threads(threads)?;
         let rows = &queries.rows;
-        let hits =
-            monitor::run(py, progress, rows.len(), "query", self.operations(rows), |monitor| {
-                self.index.search(rows, k.0, options, monitor)
-            })?;
+        let operations = self.operations(rows);
+        let hits = monitor::run(py, progress, rows.len(), "query", operations, threads, |run| {
+            self.index.search_with(rows, k.0, options, run)
+        })?;
         Ok(Hits::new(py, &hits, self.double(), queries.single))
     }
 
@@ -356,12 +352,12 @@ impl Index {
         let queries = Self::queries(queries)?;
         let filter = filter.map(array::filter).transpose()?;
         let filter = borrow(filter.as_ref());
-        let options = Options { filter, threads: self::threads(threads)?, ..Options::default() };
+        let threads = self::threads(threads)?;
         let rows = &queries.rows;
-        let hits =
-            monitor::run(py, progress, rows.len(), "query", self.operations(rows), |monitor| {
-                self.index.search_radius(rows, radius, options, monitor)
-            })?;
+        let operations = self.operations(rows);
+        let hits = monitor::run(py, progress, rows.len(), "query", operations, threads, |run| {
+            self.index.search_radius_with(rows, radius, filter, run)
+        })?;
         Ok(RadiusHits::new(py, hits, self.double(), queries.single))
     }
 
@@ -403,8 +399,8 @@ impl Index {
     ) -> PyResult<()> {
         let seed = self::seed(seed)?;
         let threads = self::threads(threads)?;
-        monitor::run(py, progress, self.index.len(), "row", usize::MAX, |monitor| {
-            self.index.build_graph(seed, threads, monitor)
+        monitor::run(py, progress, self.index.len(), "row", usize::MAX, threads, |run| {
+            self.index.build_graph_with(seed, run)
         })
     }
 
@@ -457,8 +453,8 @@ impl Index {
         let queries = queries.map(Self::queries).transpose()?;
         let rows = queries.as_ref().map(|queries| queries.rows.clone());
         let threads = self::threads(threads)?;
-        let report = monitor::run(py, None, 1, "query", usize::MAX, |monitor| {
-            self.index.tune(recall, k.0, rows.as_ref(), threads, monitor)
+        let report = monitor::run(py, None, 1, "query", usize::MAX, threads, |run| {
+            self.index.tune_with(recall, k.0, rows.as_ref(), run)
         })?;
         Ok(RecallReport { report })
     }
@@ -498,8 +494,8 @@ impl Index {
         path: PathBuf,
         progress: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
-        monitor::run(py, progress, self.index.len(), "row", usize::MAX, |monitor| {
-            self.index.save(&path, monitor)
+        monitor::run(py, progress, self.index.len(), "row", usize::MAX, None, |run| {
+            self.index.save_with(path, run)
         })
     }
 
@@ -545,8 +541,8 @@ impl Index {
         progress: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
         let threads = self::threads(threads)?;
-        let index = monitor::run(py, progress, 1, "file", usize::MAX, |monitor| {
-            index::Index::load(&path, verify, threads, monitor)
+        let index = monitor::run(py, progress, 1, "file", usize::MAX, threads, |run| {
+            index::Index::load_with(path, verify, run)
         })?;
         Ok(Self { index, source: Mutex::new(None) })
     }
@@ -621,8 +617,9 @@ impl Index {
         let array::Vectors { rows, .. } = self.new_rows(vectors)?;
         let ids = ids.map(|ids| array::ids(ids, "ids")).transpose()?;
         let threads = self::threads(threads)?;
-        let ids = monitor::run(py, progress, rows.len(), "row", usize::MAX, |monitor| {
-            self.index.add(&rows, ids.as_deref(), threads, monitor)
+        let n = rows.len();
+        let ids = monitor::run(py, progress, n, "row", usize::MAX, threads, |run| {
+            self.index.add_with(rows, ids.as_deref(), run)
         })?;
         if !ids.is_empty() {
             *self.source() = None;
@@ -653,7 +650,7 @@ impl Index {
     /// array([0, 2])
     fn remove(&self, py: Python<'_>, ids: &Bound<'_, PyAny>) -> PyResult<()> {
         let ids = array::ids(ids, "ids")?;
-        monitor::run(py, None, ids.len(), "row", usize::MAX, |_| self.index.remove(&ids))?;
+        monitor::run(py, None, ids.len(), "row", usize::MAX, None, |_| self.index.remove(&ids))?;
         if !ids.is_empty() {
             *self.source() = None;
         }
@@ -699,8 +696,8 @@ impl Index {
         let ids = array::ids(ids, "ids")?;
         let array::Vectors { rows, .. } = self.new_rows(vectors)?;
         let threads = self::threads(threads)?;
-        monitor::run(py, progress, rows.len(), "row", usize::MAX, |monitor| {
-            self.index.update(&ids, &rows, threads, monitor)
+        monitor::run(py, progress, rows.len(), "row", usize::MAX, threads, |run| {
+            self.index.update_with(&ids, &rows, run)
         })?;
         if !ids.is_empty() {
             *self.source() = None;

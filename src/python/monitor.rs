@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict};
 
 use crate::error::{Error, Result};
-use crate::threads::Monitor;
+use crate::threads::{Monitor, Run};
 
 /// Who hears of progress.
 enum Listener {
@@ -89,7 +89,7 @@ impl Monitor for PyMonitor {
 /// Work below this many multiply-adds is over sooner than the interpreter's lock changes hands.
 const BRIEF: usize = 1 << 14;
 
-/// Runs `work`, of this many multiply-adds, without the interpreter's lock.
+/// Runs `work`, of this many multiply-adds, on so many threads, without the interpreter's lock.
 ///
 /// A panic, which would be a fault of ours, becomes a `RuntimeError`: pyo3's own exception for it
 /// passes by `except Exception`.
@@ -99,10 +99,15 @@ pub(super) fn run<T: Send>(
     units: usize,
     unit: &str,
     operations: usize,
-    work: impl FnOnce(&mut dyn Monitor) -> Result<T> + Send,
+    threads: Option<usize>,
+    work: impl FnOnce(Run<'_>) -> Result<T> + Send,
 ) -> PyResult<T> {
     let mut monitor = PyMonitor::new(progress, units, unit)?;
-    let caught = || catch_unwind(AssertUnwindSafe(|| work(&mut monitor)));
+    let caught = || {
+        let run = Run::new().monitor(&mut monitor);
+        let run = threads.into_iter().fold(run, Run::threads);
+        catch_unwind(AssertUnwindSafe(|| work(run)))
+    };
     let result = if operations < BRIEF { caught() } else { py.detach(caught) };
     let result = match result {
         Ok(Ok(value)) => Ok(value),
