@@ -12,6 +12,17 @@ RUST := Cargo.toml $(wildcard Cargo.lock build.rs .cargo/config.toml) $(shell fi
 # A continuous build must not resolve new versions silently; a developer may.
 LOCKED := $(if $(CI),--locked)
 
+# Where `make capi` installs. The number is OMEN_ABI_VERSION: programs look for the library by it.
+PREFIX ?= .cache/capi
+ifeq ($(shell uname),Darwin)
+SO := dylib
+SOFILE := libomendb.dylib
+else
+SO := so
+SOFILE := libomendb.so.1
+SONAME := -C link-arg=-Wl,-soname,$(SOFILE)
+endif
+
 # The newest interpreter that runs and can make virtual environments; `make PYTHON=...` overrides.
 PYTHON ?= $(shell for python in python3.14 python3.13 python3.12 python3.11 python3 python; do \
 	$$python -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
@@ -25,8 +36,8 @@ export HYPOTHESIS_STORAGE_DIRECTORY := .cache/hypothesis
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo build test test-rust test-python test-slow test-qemu lint format types stubs \
-	bench bench-quick wheel wheel-test lock clean
+.PHONY: help demo build capi header test test-rust test-python test-slow test-qemu lint format types \
+	stubs bench bench-quick wheel wheel-test lock clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -36,12 +47,29 @@ demo: $(EXTENSION) ## build, then search Python's own documentation
 
 build: $(EXTENSION) ## compile the extension (release) into omendb/
 
-test: test-rust test-python ## the whole test suite, Rust and Python
+# The C library is the Rust crate without Python, so nothing of .venv is needed for it.
+capi: ## the C library, its header and omendb.pc, into PREFIX (.cache/capi)
+	cargo rustc $(LOCKED) --release --lib --crate-type cdylib,staticlib -- $(SONAME)
+	mkdir -p '$(PREFIX)/include' '$(PREFIX)/lib/pkgconfig'
+	cp include/omendb.h '$(PREFIX)/include/'
+	cp target/release/libomendb.a '$(PREFIX)/lib/'
+	cp target/release/libomendb.$(SO) '$(PREFIX)/lib/libomendb.$(SO).new'
+	mv '$(PREFIX)/lib/libomendb.$(SO).new' '$(PREFIX)/lib/$(SOFILE)' # programs may have it mapped
+	test -e '$(PREFIX)/lib/libomendb.$(SO)' || ln -s $(SOFILE) '$(PREFIX)/lib/libomendb.$(SO)'
+	printf '%s\n' 'prefix=$(abspath $(PREFIX))' 'Name: omendb' 'Description: nearest neighbours' \
+		"Version: $$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)" \
+		'Cflags: -I$${prefix}/include' 'Libs: -L$${prefix}/lib -lomendb' \
+		'Libs.private: -lgcc_s -lpthread -lm -ldl' > '$(PREFIX)/lib/pkgconfig/omendb.pc'
+
+header: ## rewrite include/omendb.h and the list of its lines from src/capi.rs
+	OMENDB_WRITE=1 cargo test --test header
+
+test: test-rust test-python ## the whole test suite: Rust, Python and C
 
 test-rust: ## Rust tests; needs no Python
 	cargo test $(LOCKED)
 
-test-python: $(EXTENSION) $(VENV)/.dev ## Python tests, README and docstrings
+test-python: $(EXTENSION) $(VENV)/.dev capi ## Python and C tests, README and docstrings
 	$(PY) -m pytest
 
 test-slow: $(EXTENSION) $(VENV)/.dev ## all Python tests, slow ones too, on many more drawn examples
@@ -59,6 +87,7 @@ lint: $(EXTENSION) $(VENV)/.dev types stubs ## formatting, clippy, ruff, types, 
 	cargo fmt --check
 	cargo clippy $(LOCKED) --all-targets -- -D warnings
 	cargo clippy $(LOCKED) --all-targets --features python -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc $(LOCKED) --no-deps --quiet
 	$(PY) -m ruff check
 	$(PY) -m ruff format --check
 	$(PY) -m pytest --quiet tests/test_house.py

@@ -34,6 +34,7 @@ use crate::kernels::int8::{self, GROUP, Group, LIMIT, Ratios, STEP, record_bytes
 use crate::kernels::matmul;
 use crate::metric::Metric;
 use crate::rows::{LARGEST, Rows};
+use crate::scratch::{Buffer, One};
 
 /// Kernels read whole lines of codes, and so past the end of a record.
 const BEHIND: usize = 64;
@@ -104,7 +105,7 @@ pub(crate) struct Codes {
 /// A query in the space of the codes.
 #[derive(Debug)]
 pub(crate) struct QueryCode {
-    pub(crate) codes: Vec<i8>,
+    pub(crate) codes: Buffer<i8>,
     pub(crate) scale: f32,
     /// What the ratios of a group are multiplied by to give its margin in whole steps.
     pub(crate) margin: Ratios,
@@ -150,7 +151,7 @@ pub(crate) struct RowFloats {
 /// A query in float32.
 #[derive(Debug)]
 pub(crate) struct QueryFloats {
-    pub(crate) floats: Vec<f32>,
+    pub(crate) floats: Buffer<f32>,
     /// `η · ‖q‖`: times a row's norm, the margin of a float product.
     pub(crate) margin: f64,
     pub(crate) scores: Scores,
@@ -625,19 +626,19 @@ impl Encoder {
     /// A query as floats, for the fallback; `None` if it is beyond float32.
     pub(crate) fn query_floats(&self, query: &[f64]) -> Option<QueryFloats> {
         let dim = self.mean.len();
-        let mut floats = vec![0.0; dim];
+        let mut floats = Buffer::filled(dim, 0.0);
         let zeros;
         let square = float::dot(query, query);
         let (factor, mean, unit) = match self.metric {
-            Metric::Euclidean | Metric::SqEuclidean => (1.0, &self.mean, self.unit),
+            Metric::Euclidean | Metric::SqEuclidean => (1.0, &self.mean[..], self.unit),
             _ => {
                 // Products only need the direction; a power of two of the length would do as
                 // well, but the cosine's factor is at hand.
                 if square != 0.0 && square < SMALLEST_SQUARE {
                     return None;
                 }
-                zeros = vec![0.0; dim];
-                (if square == 0.0 { 0.0 } else { 1.0 / square.sqrt() }, &zeros, 1.0)
+                zeros = Buffer::filled(dim, 0.0);
+                (if square == 0.0 { 0.0 } else { 1.0 / square.sqrt() }, &zeros[..], 1.0)
             }
         };
         let norm_square = float::centre(query, factor, mean, unit, &mut floats);
@@ -671,12 +672,13 @@ impl Encoder {
     }
 
     /// The codes of queries, at most `limit` in magnitude.
-    pub(crate) fn query_codes(&self, queries: &[&QueryFloats], limit: i8) -> Vec<QueryCode> {
+    pub(crate) fn query_codes(&self, queries: &[&QueryFloats], limit: i8) -> One<QueryCode> {
         let Some(axes) = &self.axes else {
             return queries.iter().map(|q| self.query_code(&q.floats, &q.floats, limit)).collect();
         };
-        let floats: Vec<f32> = queries.iter().flat_map(|q| q.floats.iter().copied()).collect();
-        let mut projected = vec![0.0; queries.len() * self.width];
+        let mut floats = Buffer::new();
+        queries.iter().for_each(|query| floats.extend_from_slice(&query.floats));
+        let mut projected = Buffer::filled(queries.len() * self.width, 0.0);
         matmul::products(&mut projected, &floats, axes, self.mean.len());
         let projected = projected.chunks_exact(self.width);
         queries.iter().zip(projected).map(|(q, p)| self.query_code(&q.floats, p, limit)).collect()
@@ -685,9 +687,9 @@ impl Encoder {
     fn query_code(&self, query: &[f32], floats: &[f32], limit: i8) -> QueryCode {
         let square = float::square_norm(query);
         let norm = reach_of_query(square);
-        let mut swept = Vec::new();
+        let mut swept = Buffer::new();
         let floats = self.with_rest(floats, square, &mut swept);
-        let mut codes = vec![0; self.steps() * STEP];
+        let mut codes = Buffer::filled(self.steps() * STEP, 0);
         let (scale, lost) = quantize(floats, norm, limit, &mut codes);
         let margin = |norm: f64| (norm / f64::from(scale) * (1.0 + 1e-6)) as f32;
         QueryCode {

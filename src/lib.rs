@@ -18,6 +18,9 @@
 //!
 //! The modules in reading order; each may use only what stands above it:
 
+#[cfg(target_pointer_width = "64")]
+#[doc(hidden)] // its face is include/omendb.h
+pub mod capi;
 mod codes;
 mod corpus;
 mod error;
@@ -31,6 +34,7 @@ mod metric;
 mod python;
 mod random;
 mod rows;
+mod scratch;
 mod selection;
 mod threads;
 mod top_k;
@@ -43,14 +47,24 @@ pub use metric::Metric;
 pub use rows::{DType, Element, Rows};
 pub use threads::{Monitor, Run, Silent};
 
-/// Not part of the interface: what `benches/sweep.rs` measures beside whole searches.
+/// Not part of the interface: what `benches/` measures beside whole searches.
 #[doc(hidden)]
 pub mod measure {
     /// Operations a second of the 8-bit sweep alone, on one core.
     pub fn sweep(isa: crate::Isa, rows: usize, dim: usize, queries: usize) -> f64 {
         crate::kernels::int8::rate(isa, rows, dim, queries)
     }
+
+    /// A verdict and nothing else: the distance of two vectors.
+    pub fn verdict(metric: crate::Metric, query: &[f64], row: &[f64]) -> f64 {
+        crate::kernels::float::Judge::new(metric, query).distance(row)
+    }
 }
+
+/// The examples of the README that are Rust run as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
 
 /// Not part of the interface: what `fuzz/` calls.
 #[doc(hidden)]

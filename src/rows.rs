@@ -18,6 +18,7 @@ use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
 use crate::error::{Error, Result};
+use crate::scratch::Buffer;
 
 /// Numbers larger than this are refused: their squares, summed, would overflow float64.
 pub(crate) const LARGEST: f64 = 1e150;
@@ -130,11 +131,16 @@ impl<'a> Rows<'a> {
     }
 
     /// The same rows in memory of their own, without gaps.
-    #[must_use]
-    pub fn copied(&self) -> Rows<'static> {
-        let mut bytes = Vec::with_capacity(self.len * self.row_bytes());
+    ///
+    /// # Errors
+    ///
+    /// `InvalidParameter` if there is not so much memory.
+    pub fn copied(&self) -> Result<Rows<'static>> {
+        let mut bytes = Vec::new();
+        let room = bytes.try_reserve_exact(self.nbytes());
+        room.map_err(|_| Error::invalid(format!("no memory for {} bytes", self.nbytes())))?;
         (0..self.len).for_each(|row| self.copy_bytes(row, &mut bytes));
-        Rows::from_bytes(bytes, self.dim, self.dtype)
+        Ok(Rows::from_bytes(bytes, self.dim, self.dtype))
     }
 
     /// The number of rows.
@@ -204,16 +210,17 @@ impl<'a> Rows<'a> {
 
     /// Writes row `row` into `out`, widened to float64 without rounding.
     pub(crate) fn read(&self, row: usize, out: &mut [f64]) {
-        assert_eq!(out.len(), self.dim);
-        let data = self.row_pointer(row);
         crate::kernels::float::dispatch(
             #[inline(always)]
-            || self.widen_row(data, out),
+            || self.read_here(row, out),
         );
     }
 
+    /// The same inside of [`crate::kernels::float::dispatch`].
     #[inline(always)]
-    fn widen_row(&self, data: *const u8, out: &mut [f64]) {
+    pub(crate) fn read_here(&self, row: usize, out: &mut [f64]) {
+        assert_eq!(out.len(), self.dim);
+        let data = self.row_pointer(row);
         match self.dtype {
             DType::F32 => widen::<f32, f64>(data, out, f64::from),
             DType::F64 => widen::<f64, f64>(data, out, |x| x),
@@ -238,7 +245,7 @@ impl<'a> Rows<'a> {
         if matches!(self.dtype, DType::I8 | DType::U8) {
             return Ok(());
         }
-        let mut row = vec![0.0; self.dim];
+        let mut row = Buffer::filled(self.dim, 0.0);
         for i in 0..self.len {
             self.read(i, &mut row);
             check_row(&row, what, i)?;
@@ -397,11 +404,12 @@ mod tests {
             let mut out = vec![0.0; rows.dim()];
             for (i, expected) in view.rows().into_iter().enumerate() {
                 rows.read(i, &mut out);
-                assert!(expected.iter().zip(&out).all(|(&x, &y)| f64::from(x) == y));
+                let expected: Vec<f64> = expected.iter().copied().map(f64::from).collect();
+                assert_eq!(out, expected);
             }
-            let copy = rows.slice(1, rows.len() - 1).copied();
+            let copy = rows.slice(1, rows.len() - 1).copied().unwrap();
             copy.read(0, &mut out);
-            assert_eq!(out[0], f64::from(view[[1, 0]]));
+            assert_eq!(out[..1], [f64::from(view[[1, 0]])]);
         };
         check(array.view(), true);
         check(array.slice(s![..;2, 1..4]), true);

@@ -178,6 +178,25 @@ pub(crate) fn alone<T>(work: impl FnOnce(&Worker<'_>) -> T) -> T {
     work(&Worker { job: &job, pending: Cell::new(0), monitor: None })
 }
 
+/// [`run`] for one piece of work, on the calling thread.
+///
+/// # Errors
+///
+/// `Interrupted` if the monitor said so.
+pub(crate) fn single<T>(
+    total: u64,
+    monitor: &mut dyn Monitor,
+    work: impl FnOnce(&Worker<'_>) -> T,
+) -> Result<T> {
+    let job = Job::new(total);
+    let caller =
+        Worker { job: &job, pending: Cell::new(0), monitor: Some(RefCell::new((monitor, None))) };
+    let result = work(&caller);
+    let finished = !job.stopped.load(Ordering::Relaxed);
+    let finished = finished && caller.monitor.is_none_or(|monitor| monitor.into_inner().0.finish());
+    if finished { Ok(result) } else { Err(Error::Interrupted) }
+}
+
 /// Runs `work(0..tasks)` on up to `threads` threads, the caller's among them; results in order.
 ///
 /// `total` is the multiply-adds of all tasks together, for progress.

@@ -2,6 +2,9 @@
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
+use std::mem;
+
+use crate::scratch::{Buffer, Kept, kept};
 
 /// A row and its distance from a query.
 ///
@@ -36,14 +39,16 @@ impl Eq for Neighbor {}
 
 /// The k smallest of the items pushed so far.
 #[derive(Debug)]
-pub(crate) struct TopK<T> {
+pub(crate) struct TopK<T: Kept + Ord> {
     k: usize,
     heap: BinaryHeap<T>,
 }
 
-impl<T: Ord + Copy> TopK<T> {
+kept!(Neighbor);
+
+impl<T: Kept + Ord + Copy> TopK<T> {
     pub(crate) fn new(k: usize) -> Self {
-        Self { k, heap: BinaryHeap::new() }
+        Self { k, heap: Buffer::new().take().into() }
     }
 
     pub(crate) fn k(&self) -> usize {
@@ -76,8 +81,14 @@ impl<T: Ord + Copy> TopK<T> {
     }
 
     /// The items, smallest first.
-    pub(crate) fn into_sorted(self) -> Vec<T> {
-        self.heap.into_sorted_vec()
+    pub(crate) fn into_sorted(mut self) -> Buffer<T> {
+        Buffer::of(mem::take(&mut self.heap).into_sorted_vec())
+    }
+}
+
+impl<T: Kept + Ord> Drop for TopK<T> {
+    fn drop(&mut self) {
+        drop(Buffer::of(mem::take(&mut self.heap).into_vec()));
     }
 }
 
@@ -98,7 +109,7 @@ mod tests {
     #[test]
     fn the_worst_is_unknown_until_k_items_were_seen() {
         let mut top = TopK::new(2);
-        top.push(1);
+        top.push(1u32);
         assert_eq!(top.worst(), None);
         top.push(7);
         assert_eq!(top.worst(), Some(7));

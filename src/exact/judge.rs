@@ -1,12 +1,14 @@
 //! Verdicts: distances in float64, on the caller's own numbers.
 
+use std::cell::RefCell;
 use std::ops::Range;
 
 use super::{Answer, Goal};
 use crate::corpus::{CHUNK, Corpus};
 use crate::error::Result;
-use crate::kernels::float::Judge;
-use crate::rows::{Rows, check_row};
+use crate::kernels::float::{self, Judge};
+use crate::rows::{LARGEST, Rows, check_row};
+use crate::scratch::{Buffer, One};
 use crate::selection::Selection;
 use crate::threads::Worker;
 use crate::top_k::Neighbor;
@@ -19,9 +21,9 @@ pub(super) fn all(
     chunks: Range<usize>,
     worker: &Worker<'_>,
 ) {
-    let judges: Vec<Judge<'_>> =
+    let judges: One<Judge<'_>> =
         queries.iter().map(|query| Judge::new(corpus.metric, query)).collect();
-    let mut row = vec![0.0; corpus.dim];
+    let mut row = Buffer::filled(corpus.dim, 0.0);
     // Verdicts cost several times what the sweep's multiply-adds do.
     let operations = (queries.len() * corpus.dim) as u64;
     for c in chunks {
@@ -43,27 +45,62 @@ pub(super) fn all(
     }
 }
 
-/// Answers a few queries from a few rows, with as little ado as can be.
-pub(super) fn brief(corpus: Corpus<'_>, queries: &Rows, goal: Goal) -> Result<Vec<Vec<Neighbor>>> {
-    let mut buffer = vec![0.0; 2 * corpus.dim];
-    let (query, row) = buffer.split_at_mut(corpus.dim);
-    let mut lists = Vec::with_capacity(queries.len());
-    for i in 0..queries.len() {
-        queries.read(i, query);
-        check_row(query, "queries", i)?;
-        let judge = Judge::new(corpus.metric, query);
-        let mut answer = Answer::new(goal);
-        for (c, chunk) in corpus.chunks.iter().enumerate() {
-            let rows = chunk.rows();
-            for i in 0..rows.len() {
-                let number = c * CHUNK + i;
-                if corpus.allowed.is_none_or(|allowed| allowed.contains(number)) {
-                    rows.read(i, row);
-                    answer.push(Neighbor { distance: judge.distance(row), row: number as u32 });
-                }
-            }
+thread_local! {
+    /// The numbers of a query and of a row, and what was found: kept from call to call.
+    static BRIEF: RefCell<(Vec<f64>, Vec<Neighbor>)> = const { RefCell::new((vec![], vec![])) };
+}
+
+/// Answers a few queries from a few rows with as little ado as can be, by `found(neighbors)` for one
+/// after another; by nothing if a query is refused.
+pub(super) fn brief(
+    corpus: Corpus<'_>,
+    queries: &Rows<'_>,
+    goal: Goal,
+    mut found: impl FnMut(&[Neighbor]),
+) -> Result<()> {
+    BRIEF.with_borrow_mut(|(numbers, near)| {
+        numbers.resize(2 * corpus.dim, 0.0);
+        let (query, row) = numbers.split_at_mut(corpus.dim);
+        let bad = float::dispatch(
+            #[inline(always)]
+            || {
+                (0..queries.len()).find(|&i| {
+                    queries.read_here(i, query);
+                    !query.iter().fold(true, |fine, x| fine & (x.abs() <= LARGEST))
+                })
+            },
+        );
+        if let Some(i) = bad {
+            return check_row(query, "queries", i);
         }
-        lists.push(answer.into_sorted());
-    }
-    Ok(lists)
+        for i in 0..queries.len() {
+            if queries.len() > 1 {
+                queries.read(i, query);
+            }
+            let judge = Judge::new(corpus.metric, query);
+            near.clear();
+            for (c, chunk) in corpus.chunks.iter().enumerate() {
+                let rows = chunk.rows();
+                let allowed = |&i: &usize| corpus.allowed.is_none_or(|a| a.contains(c * CHUNK + i));
+                // One way into the instruction set for all rows.
+                float::dispatch(
+                    #[inline(always)]
+                    || {
+                        for i in (0..rows.len()).filter(allowed) {
+                            rows.read_here(i, row);
+                            let distance = judge.distance_here(row);
+                            near.push(Neighbor { distance, row: (c * CHUNK + i) as u32 });
+                        }
+                    },
+                );
+            }
+            near.sort_unstable();
+            match goal {
+                Goal::Nearest(k) => near.truncate(k),
+                Goal::Within(radius) => near.retain(|near| near.distance <= radius),
+            }
+            found(near);
+        }
+        Ok(())
+    })
 }

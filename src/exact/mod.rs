@@ -21,7 +21,8 @@ use crate::error::Result;
 use crate::kernels::Isa;
 use crate::kernels::int8::PANEL;
 use crate::rows::Rows;
-use crate::threads::{Monitor, Worker, alone, run};
+use crate::scratch::{Buffer, One};
+use crate::threads::{Monitor, Worker, alone, run, single};
 use crate::top_k::{Neighbor, TopK};
 
 /// Queries of a block: their codes stay in a core's second-level cache.
@@ -35,8 +36,13 @@ const PROBE: usize = 16;
 /// Multiply-adds that are worth waking another thread for.
 const WORTH_A_THREAD: u64 = 1 << 22;
 
-/// Multiply-adds below which making ready would take longer than judging every row at once.
+/// Numbers, and so many more for each row, below which making ready would take longer than judging every
+/// row at once: a microsecond or two.
 const BRIEF: u64 = 1 << 12;
+const BRIEF_ROW: u64 = 32;
+
+/// The neighbours of a query, nearest first.
+pub(crate) type List = Buffer<Neighbor>;
 
 /// What is asked for.
 #[derive(Debug, Clone, Copy)]
@@ -51,14 +57,14 @@ pub(crate) enum Goal {
 #[derive(Debug)]
 enum Answer {
     Nearest(TopK<Neighbor>),
-    Within(f64, Vec<Neighbor>),
+    Within(f64, List),
 }
 
 impl Answer {
     fn new(goal: Goal) -> Self {
         match goal {
             Goal::Nearest(k) => Self::Nearest(TopK::new(k)),
-            Goal::Within(radius) => Self::Within(radius, Vec::new()),
+            Goal::Within(radius) => Self::Within(radius, List::new()),
         }
     }
 
@@ -93,7 +99,7 @@ impl Answer {
         }
     }
 
-    fn into_sorted(self) -> Vec<Neighbor> {
+    fn into_sorted(self) -> List {
         match self {
             Self::Nearest(top) => top.into_sorted(),
             Self::Within(_, mut all) => {
@@ -121,6 +127,26 @@ pub(crate) fn costs(corpus: Corpus<'_>, encoder: &Encoder, queries: usize) -> f6
     corpus.rows() as f64 * (8.0 * share).min(1.0) * encoder.swept() as f64 / rate
 }
 
+/// Answers at once, by `found(neighbors)` for one query after another, if so little is asked that
+/// making ready would take longer; tells whether it was.
+///
+/// # Errors
+///
+/// `BadNumber` if a query is not finite; then nothing was found.
+pub(crate) fn brief(
+    corpus: Corpus<'_>,
+    queries: &Rows<'_>,
+    goal: Goal,
+    found: impl FnMut(&[Neighbor]),
+) -> Result<bool> {
+    let rows = queries.len() as u64 * (1 + corpus.rows() as u64);
+    let brief = rows * (BRIEF_ROW + corpus.dim as u64) < BRIEF;
+    if brief {
+        judge::brief(corpus, queries, goal, found)?;
+    }
+    Ok(brief)
+}
+
 /// Finds the neighbours of every query, each list nearest first; equal distances by row.
 ///
 /// # Errors
@@ -132,7 +158,7 @@ pub(crate) fn search(
     goal: Goal,
     threads: usize,
     monitor: &mut dyn Monitor,
-) -> Result<Vec<Vec<Neighbor>>> {
+) -> Result<One<List>> {
     let n = queries.len();
     let goal = match goal {
         Goal::Nearest(k) => Goal::Nearest(k.min(corpus.candidates())),
@@ -140,12 +166,9 @@ pub(crate) fn search(
     };
     let width = corpus.encoder.map_or(corpus.dim, Encoder::swept);
     let total = (n * width) as u64 * corpus.rows() as u64;
-    if total < BRIEF && corpus.candidates() > 0 {
-        return judge::brief(corpus, queries, goal);
-    }
     queries.check("queries")?;
     if n == 0 || corpus.candidates() == 0 {
-        return Ok(vec![Vec::new(); n]);
+        return Ok((0..n).map(|_| List::new()).collect());
     }
     let threads = threads.min((total / WORTH_A_THREAD) as usize).max(1);
     let way = way(corpus, queries, goal);
@@ -157,11 +180,17 @@ pub(crate) fn search(
         .next_multiple_of(PANEL / 3)
         .min(n.div_ceil(n.div_ceil(most)).max(PANEL / 3));
     let blocks = n.div_ceil(block);
+    let sorted = |answers: One<Answer>| answers.into_iter().map(Answer::into_sorted).collect();
+    if blocks == 1 && threads == 1 {
+        let all = 0..corpus.chunks.len();
+        return single(total, monitor, |worker| {
+            sorted(answer(corpus, queries, goal, way, all, worker))
+        });
+    }
     if blocks >= threads {
         let answers = run(threads, blocks, total, monitor, |task, worker| {
             let block = queries.slice(task * block, block.min(n - task * block));
-            let answers = answer(corpus, &block, goal, way, 0..corpus.chunks.len(), worker);
-            answers.into_iter().map(Answer::into_sorted).collect::<Vec<_>>()
+            sorted(answer(corpus, &block, goal, way, 0..corpus.chunks.len(), worker))
         })?;
         return Ok(answers.into_iter().flatten().collect());
     }
@@ -173,7 +202,7 @@ pub(crate) fn search(
         let block = queries.slice(task * block, block.min(n - task * block));
         answer(corpus, &block, goal, way, cut(part)..cut(part + 1), worker)
     })?;
-    let mut found = Vec::with_capacity(n);
+    let mut found = One::with_capacity(n);
     let mut answers = answers.into_iter();
     while let Some(mut block) = answers.next() {
         for part in answers.by_ref().take(parts - 1) {
@@ -205,7 +234,7 @@ fn way<'a>(corpus: Corpus<'a>, queries: &Rows, goal: Goal) -> Way<'a> {
     }
     if queries.len() >= PROBE_BATCH && matches!(goal, Goal::Nearest(_)) {
         let wide = widen(&queries.slice(0, PROBE));
-        let wide: Vec<&[f64]> = wide.chunks_exact(corpus.dim).collect();
+        let wide: One<&[f64]> = wide.chunks_exact(corpus.dim).collect();
         if !alone(|worker| sweep::codes_prune(corpus, encoder, &wide, goal, worker)) {
             return Way::Floats(encoder);
         }
@@ -214,8 +243,8 @@ fn way<'a>(corpus: Corpus<'a>, queries: &Rows, goal: Goal) -> Way<'a> {
 }
 
 /// Queries in float64, one after another.
-pub(crate) fn widen(queries: &Rows) -> Vec<f64> {
-    let mut wide = vec![0.0; queries.len() * queries.dim()];
+pub(crate) fn widen(queries: &Rows) -> Buffer<f64> {
+    let mut wide = Buffer::filled(queries.len() * queries.dim(), 0.0);
     for (i, query) in wide.chunks_exact_mut(queries.dim()).enumerate() {
         queries.read(i, query);
     }
@@ -230,14 +259,14 @@ fn answer(
     way: Way<'_>,
     chunks: std::ops::Range<usize>,
     worker: &Worker<'_>,
-) -> Vec<Answer> {
+) -> One<Answer> {
     let wide = widen(queries);
-    let wide: Vec<&[f64]> = wide.chunks_exact(corpus.dim).collect();
+    let wide: One<&[f64]> = wide.chunks_exact(corpus.dim).collect();
     match way {
         Way::Codes(encoder) => sweep::answer(corpus, encoder, &wide, goal, chunks, true, worker),
         Way::Floats(encoder) => sweep::answer(corpus, encoder, &wide, goal, chunks, false, worker),
         Way::Judge => {
-            let mut answers: Vec<Answer> = wide.iter().map(|_| Answer::new(goal)).collect();
+            let mut answers: One<Answer> = wide.iter().map(|_| Answer::new(goal)).collect();
             judge::all(corpus, &wide, &mut answers, chunks, worker);
             answers
         }

@@ -17,6 +17,7 @@ use crate::corpus::{CHUNK, Corpus};
 use crate::kernels::float::{self, Judge};
 use crate::kernels::int8::{self, GROUP, Group, PANEL, Panel, Passed};
 use crate::kernels::matmul;
+use crate::scratch::{Buffer, One, kept};
 use crate::threads::Worker;
 use crate::top_k::{Neighbor, TopK};
 
@@ -40,6 +41,8 @@ struct Candidate {
     estimate: f32,
     row: u32,
 }
+
+kept!(Candidate, Floor);
 
 /// A proven score; the highest sorts first.
 #[derive(Debug, Clone, Copy)]
@@ -76,7 +79,7 @@ struct Query<'a> {
     cut: f64,
     /// Whether bounds are so wide that verdicts must raise the cut.
     eager: bool,
-    waiting: Vec<Candidate>,
+    waiting: Buffer<Candidate>,
     /// How many wait before they are settled.
     room: usize,
     /// Too many rows pass: the codes do not prune here.
@@ -101,7 +104,7 @@ impl<'a> Query<'a> {
             answer,
             floor: TopK::new(floors),
             eager,
-            waiting: Vec::with_capacity(room),
+            waiting: Buffer::new(),
             room,
             failed: false,
         }
@@ -134,7 +137,7 @@ impl<'a> Query<'a> {
     /// Drops what the cut rules out; judges the rows that look good if bounds are wide, or all
     /// that may answer if `last`.
     fn settle(&mut self, corpus: Corpus<'_>, wide: &mut [f64], last: bool) {
-        let mut waiting = std::mem::take(&mut self.waiting);
+        let mut waiting = std::mem::take(&mut *self.waiting);
         let everything = last || matches!(self.answer, Answer::Within(..));
         let mut good = 0;
         if everything || self.eager {
@@ -168,7 +171,7 @@ impl<'a> Query<'a> {
             candidate.optimistic.to_bits() != JUDGED.to_bits()
                 && f64::from(candidate.optimistic) >= cut
         });
-        self.waiting = waiting;
+        *self.waiting = waiting;
         self.room = self.room.max(2 * self.waiting.len());
     }
 
@@ -202,7 +205,7 @@ fn block_of<'a>(
     numbers: &[usize],
     goal: Goal,
     eager: bool,
-) -> Vec<(Query<'a>, &'a QueryFloats)> {
+) -> One<(Query<'a>, &'a QueryFloats)> {
     numbers
         .iter()
         .filter_map(|&i| {
@@ -220,9 +223,9 @@ pub(super) fn codes_prune(
     goal: Goal,
     worker: &Worker<'_>,
 ) -> bool {
-    let floats: Vec<Option<QueryFloats>> =
+    let floats: One<Option<QueryFloats>> =
         queries.iter().map(|query| encoder.query_floats(query)).collect();
-    let numbers: Vec<usize> = (0..queries.len()).collect();
+    let numbers: One<usize> = (0..queries.len()).collect();
     let mut block = block_of(corpus, queries, &floats, &numbers, goal, encoder.has_rest());
     sweep_codes(corpus, encoder, &mut block, 0..corpus.chunks.len(), worker, 1);
     2 * block.iter().filter(|(query, _)| query.failed).count() <= block.len()
@@ -240,12 +243,12 @@ pub(super) fn answer(
     chunks: Range<usize>,
     codes_prune: bool,
     worker: &Worker<'_>,
-) -> Vec<Answer> {
-    let floats: Vec<Option<QueryFloats>> =
+) -> One<Answer> {
+    let floats: One<Option<QueryFloats>> =
         queries.iter().map(|query| encoder.query_floats(query)).collect();
-    let mut answers: Vec<Option<Answer>> = queries.iter().map(|_| None).collect();
+    let mut answers: One<Option<Answer>> = queries.iter().map(|_| None).collect();
     // Queries beyond float32 are judged; the others try codes, then floats.
-    let mut numbers: Vec<usize> = (0..queries.len()).filter(|&i| floats[i].is_some()).collect();
+    let mut numbers: One<usize> = (0..queries.len()).filter(|&i| floats[i].is_some()).collect();
     let ways: [(Way, bool); 2] = [(by_codes, encoder.has_rest()), (by_floats, false)];
     for (way, eager) in ways.into_iter().skip(usize::from(!codes_prune)) {
         let mut block = block_of(corpus, queries, &floats, &numbers, goal, eager);
@@ -295,7 +298,7 @@ fn by_codes(
     worker: &Worker<'_>,
 ) {
     sweep_codes(corpus, encoder, block, chunks, worker, 2);
-    let mut wide = vec![0.0; corpus.dim];
+    let mut wide = Buffer::filled(corpus.dim, 0.0);
     for (query, _) in block.iter_mut().filter(|(query, _)| !query.failed) {
         query.settle(corpus, &mut wide, true);
     }
@@ -321,9 +324,9 @@ fn sweep_codes(
     let mut swept = 0;
     let biased = corpus.metric.is_euclidean();
     let rest = encoder.has_rest();
-    let floats: Vec<&QueryFloats> = block.iter().map(|(_, floats)| *floats).collect();
+    let floats: One<&QueryFloats> = block.iter().map(|(_, floats)| *floats).collect();
     let codes = encoder.query_codes(&floats, int8::sweep_limit(corpus.isa));
-    let mut panels: Vec<Panel> = codes
+    let mut panels: One<Panel> = codes
         .chunks(PANEL)
         .zip(block.chunks(PANEL))
         .map(|(codes, queries)| {
@@ -338,7 +341,7 @@ fn sweep_codes(
         })
         .collect();
     let mut passed = Passed::new();
-    let mut wide = vec![0.0; corpus.dim];
+    let mut wide = Buffer::filled(corpus.dim, 0.0);
     let operations = (block.len() * STRETCH * encoder.swept()) as u64;
     let strides = if rows > STRIDE * STRIDE * STRETCH { STRIDE } else { 1 };
     for pass in 0..if strides == 1 { 1 } else { passes } {
@@ -459,7 +462,8 @@ fn by_floats(
     worker: &Worker<'_>,
 ) {
     let dim = corpus.dim;
-    let lhs: Vec<f32> = block.iter().flat_map(|(_, floats)| floats.floats.clone()).collect();
+    let lhs = block.iter().flat_map(|(_, floats)| floats.floats.iter().copied());
+    let lhs: Vec<f32> = lhs.collect();
     let mut products = vec![0.0; block.len() * FLOAT_ROWS];
     let mut rows_as_floats = RowFloats::default();
     let mut masks = [0u32; FLOAT_ROWS / STRETCH];

@@ -114,7 +114,8 @@ impl Set {
         let (metric, dim, chunks) = (self.metric, self.dim, &self.chunks[..]);
         let encoder = self.encoder.as_ref();
         let corpus = Corpus { metric, dim, chunks, encoder, allowed, isa };
-        search(corpus, queries, goal, threads, &mut Silent).unwrap()
+        let lists = search(corpus, queries, goal, threads, &mut Silent).unwrap();
+        lists.into_iter().map(List::take).collect()
     }
 
     /// Compares searches of every kind with the twin.

@@ -63,7 +63,7 @@ pub(crate) struct Graph {
     unproven: usize,
 }
 
-/// What [`Graph::check`] found.
+/// What [`crate::Index::check`] found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Check {

@@ -11,7 +11,9 @@ use std::cell::RefCell;
 
 use super::{Graph, Lane, MOST_ROWS, Target, key};
 use crate::corpus::Corpus;
+use crate::exact::List;
 use crate::kernels::float::Judge;
+use crate::scratch::{Buffer, One};
 use crate::top_k::Neighbor;
 
 /// Rows that are expanded in a round, and a width of the beam up to which it is one less.
@@ -231,12 +233,12 @@ pub(crate) fn search(
     queries: &[&[f64]],
     k: usize,
     effort: usize,
-    mut found: impl FnMut(usize, Option<Vec<Neighbor>>) -> bool,
+    mut found: impl FnMut(usize, Option<List>) -> bool,
 ) {
     // Codes order rows nearly as the numbers do: a few more than k are enough, and a wider beam,
     // which wants more, can afford more.
     let judged = (k + (k / 2).max(SPARE)).max(effort / JUDGED_SHARE);
-    let (mut floats, mut walked) = (Vec::new(), Vec::new());
+    let (mut floats, mut walked) = (One::new(), One::new());
     for (i, query) in queries.iter().enumerate() {
         match lane.encoder.query_floats(query) {
             Some(query) => {
@@ -251,13 +253,11 @@ pub(crate) fn search(
         wide.resize(corpus.dim, 0.0);
         let aim = |i: usize, target: &mut Target| lane.aim_at_query(&floats[i], target);
         walks.run(lane, graph, walked.len(), effort.max(judged), aim, |i, beam, _| {
-            let rows: Vec<u32> = beam
-                .rows()
-                .filter(|&row| corpus.allowed.is_none_or(|a| a.contains(row as usize)))
-                .take(judged)
-                .collect();
+            let allowed = |&row: &u32| corpus.allowed.is_none_or(|a| a.contains(row as usize));
+            let mut rows = Buffer::new();
+            rows.extend(beam.rows().filter(allowed).take(judged));
             let judge = Judge::new(corpus.metric, queries[walked[i]]);
-            let mut nearest = Vec::with_capacity(rows.len());
+            let mut nearest = List::new();
             rows.iter().take(AHEAD).for_each(|&row| corpus.prefetch(row));
             for (i, &row) in rows.iter().enumerate() {
                 rows.get(i + AHEAD).into_iter().for_each(|&row| corpus.prefetch(row));

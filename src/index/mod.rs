@@ -16,13 +16,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use crate::codes::{Codes, Encoder, Scratch};
 use crate::corpus::{CHUNK, Chunk, Corpus, Store};
 use crate::error::{Error, Result};
-use crate::exact::{self, Goal};
+use crate::exact::{self, Goal, List};
 use crate::graph::{self, Check, Edit, Graph, Lane};
 use crate::kernels::Isa;
 use crate::metric::Metric;
 use crate::rows::{DType, Rows};
+use crate::scratch::One;
 use crate::selection::Selection;
-use crate::threads::{Hushed, Monitor, Run, Silent, Stages, default_threads, run};
+use crate::threads::{Hushed, Monitor, Run, Silent, Stages, Worker, default_threads, run, single};
 use crate::top_k::Neighbor;
 
 pub use tune::{RecallReport, RecallRow};
@@ -37,7 +38,7 @@ const REBUILD_SHARE: usize = 3;
 /// Queries that one thread walks for before it takes more.
 const WALKS: usize = 32;
 /// Answers, and which of them are exact.
-type Walked = (Vec<Vec<Neighbor>>, Vec<bool>);
+type Walked = (One<List>, One<bool>);
 
 /// Nearest neighbours of vectors of one width, under one metric; rows may be borrowed for `'a`.
 ///
@@ -203,6 +204,26 @@ impl Hits {
     pub fn of(&self, query: usize) -> (&[i64], &[f64]) {
         let range = self.offsets[query]..self.offsets[query + 1];
         (&self.ids[range.clone()], &self.distances[range])
+    }
+
+    /// Forgets all answers.
+    fn begin(&mut self, k: usize) {
+        self.offsets.clear();
+        self.ids.clear();
+        self.distances.clear();
+        self.exact.clear();
+        self.offsets.push(0);
+        self.k = k;
+    }
+
+    /// The answers of the next query.
+    fn push(&mut self, state: &State, list: &[Neighbor], exact: bool) {
+        for &Neighbor { distance, row } in list {
+            self.ids.push(state.id(row as usize));
+            self.distances.push(distance);
+        }
+        self.offsets.push(self.ids.len());
+        self.exact.push(exact);
     }
 }
 
@@ -498,10 +519,11 @@ impl<'a> Index<'a> {
         Ok(hits)
     }
 
-    /// As [`Index::search_with`], into the memory of earlier answers, which stay where it fails.
+    /// As [`Index::search_with`], into the memory of earlier answers, which are lost also where it
+    /// fails.
     ///
     /// One query after another on one thread, without a filter, takes no memory from the heap once
-    /// the first few have been answered.
+    /// some have been answered.
     ///
     /// # Errors
     ///
@@ -561,14 +583,33 @@ impl<'a> Index<'a> {
     ) -> Result<()> {
         self.check_dim("queries", queries.dim())?;
         let (threads, monitor) = run.parts()?;
-        let (state, selection) = {
-            let published = self.published();
-            let selection = published.state.selection(options.filter, published.places.as_ref())?;
-            (Arc::clone(&published.state), selection)
+        if options.effort == Some(0) {
+            return Err(Error::invalid("expected effort of at least 1, got 0"));
+        }
+        let published = self.published();
+        let state = &published.state;
+        let selection = state.selection(options.filter, published.places.as_ref())?;
+        if options.method == Method::Graph && state.seed.is_none() {
+            return Err(Error::invalid(
+                "the index has no graph: call build_graph() first, or search with method 'auto' \
+                 or 'exact'",
+            ));
+        }
+        let corpus = self.corpus(state, selection.as_deref());
+        let k = match goal {
+            Goal::Nearest(k) => k.min(corpus.candidates()),
+            Goal::Within(_) => 0,
         };
+        hits.begin(k);
+        let walks = state.graph.is_some() && options.method == Method::Graph;
+        if !walks && exact::brief(corpus, queries, goal, |list| hits.push(state, list, true))? {
+            return state.sound(); // over sooner than the state could be taken along
+        }
+        let state = Arc::clone(state);
+        drop(published);
         let corpus = self.corpus(&state, selection.as_deref());
         let walked = match goal {
-            Goal::Nearest(k) => {
+            Goal::Nearest(_) => {
                 self.walk(&state, corpus, queries, k, options, (threads, monitor))?
             }
             Goal::Within(_) => None,
@@ -577,26 +618,10 @@ impl<'a> Index<'a> {
             found
         } else {
             let lists = exact::search(corpus, queries, goal, threads, monitor)?;
-            (lists, vec![true; queries.len()])
+            (lists, One::from_elem(true, queries.len()))
         };
         state.sound()?;
-        let Hits { offsets, ids, distances, .. } = hits;
-        offsets.clear();
-        ids.clear();
-        distances.clear();
-        offsets.push(0);
-        for list in lists {
-            for Neighbor { distance, row } in list {
-                ids.push(state.id(row as usize));
-                distances.push(distance);
-            }
-            offsets.push(ids.len());
-        }
-        hits.k = match goal {
-            Goal::Nearest(k) => k.min(corpus.candidates()),
-            Goal::Within(_) => 0,
-        };
-        hits.exact = exact;
+        lists.iter().zip(exact).for_each(|(list, exact)| hits.push(&state, list, exact));
         Ok(())
     }
 
@@ -610,17 +635,7 @@ impl<'a> Index<'a> {
         options: Options<'_>,
         (threads, monitor): (usize, &mut dyn Monitor),
     ) -> Result<Option<Walked>> {
-        if options.effort == Some(0) {
-            return Err(Error::invalid("expected effort of at least 1, got 0"));
-        }
-        if options.method == Method::Graph && state.seed.is_none() {
-            return Err(Error::invalid(
-                "the index has no graph: call build_graph() first, or search with method 'auto' \
-                 or 'exact'",
-            ));
-        }
         let (Some(graph), Some(encoder)) = (&state.graph, corpus.encoder) else { return Ok(None) };
-        let k = k.min(corpus.candidates());
         let n = queries.len();
         if options.method == Method::Exact || n == 0 || k == 0 {
             return Ok(None);
@@ -639,25 +654,34 @@ impl<'a> Index<'a> {
         let Some(lane) = Lane::new(corpus, graph.lift) else { return Ok(None) };
         queries.check("queries")?;
         let work = (effort * 16 * self.dim) as u64;
-        let tasks = n.div_ceil(WALKS);
-        let found = run(threads, tasks, work * n as u64, monitor, |task, worker| {
-            let part = queries.slice(task * WALKS, WALKS.min(n - task * WALKS));
-            let wide = exact::widen(&part);
-            let wide: Vec<&[f64]> = wide.chunks_exact(self.dim).collect();
-            let mut lists = vec![None; wide.len()];
+        let walk = |part: &Rows<'_>, worker: &Worker<'_>| {
+            let wide = exact::widen(part);
+            let wide: One<&[f64]> = wide.chunks_exact(self.dim).collect();
+            let mut lists: One<Option<List>> = wide.iter().map(|_| None).collect();
             graph::search(corpus, &lane, graph, &wide, k, effort, |i, list| {
                 lists[i] = list;
                 worker.advance(work)
             });
             lists
-        })?;
+        };
+        let found = if n <= WALKS {
+            single(work * n as u64, monitor, |worker| walk(queries, worker))?
+        } else {
+            let tasks = n.div_ceil(WALKS);
+            let found = run(threads, tasks, work * n as u64, monitor, |task, worker| {
+                walk(&queries.slice(task * WALKS, WALKS.min(n - task * WALKS)), worker)
+            })?;
+            found.into_iter().flatten().collect()
+        };
         if graph.is_damaged() {
             self.mend(threads, &mut Hushed(monitor))?;
             return Ok(None);
         }
-        let found: Vec<Option<Vec<Neighbor>>> = found.into_iter().flatten().collect();
         // A walk that came to too few rows is no answer: all such queries are one batch.
-        let exact: Vec<bool> = found.iter().map(Option::is_none).collect();
+        let exact: One<bool> = found.iter().map(Option::is_none).collect();
+        if !exact.contains(&true) {
+            return Ok(Some((found.into_iter().flatten().collect(), exact)));
+        }
         let mut bytes = Vec::new();
         let short = (0..n).filter(|&i| exact[i]);
         short.for_each(|i| queries.copy_bytes(i, &mut bytes));
@@ -665,8 +689,8 @@ impl<'a> Index<'a> {
         let goal = Goal::Nearest(k);
         let mut others =
             exact::search(corpus, &asked, goal, threads, &mut Hushed(monitor))?.into_iter();
-        let list = |list: Option<Vec<Neighbor>>| list.or_else(|| others.next()).unwrap_or_default();
-        Ok(Some((found.into_iter().map(list).collect(), exact)))
+        let lists = found.into_iter().filter_map(|list| list.or_else(|| others.next()));
+        Ok(Some((lists.collect(), exact)))
     }
 
     /// Links near rows, so that searches need not look at all of them.

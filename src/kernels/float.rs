@@ -158,45 +158,51 @@ impl<'a> Judge<'a> {
 
     /// The distance of a row, as the public API gives it.
     pub(crate) fn distance(&self, row: &[f64]) -> f64 {
-        let q = self.query;
         self.arch.dispatch(Loop(
             #[inline(always)]
-            || match self.metric {
-                Metric::SqEuclidean => fold(lanes(
-                    q,
-                    row,
-                    #[inline(always)]
-                    |q, x| (q - x) * (q - x),
-                )),
-                Metric::Euclidean => fold(lanes(
-                    q,
-                    row,
-                    #[inline(always)]
-                    |q, x| (q - x) * (q - x),
-                ))
-                .sqrt(),
-                Metric::Manhattan => fold(lanes(
-                    q,
-                    row,
-                    #[inline(always)]
-                    |q, x| (q - x).abs(),
-                )),
-                // Adding +0.0 turns −0.0 into +0.0, so that orthogonal rows have one distance.
-                Metric::InnerProduct => {
-                    -fold(lanes(
-                        q,
-                        row,
-                        #[inline(always)]
-                        |q, x| q * x,
-                    )) + 0.0
-                }
-                Metric::Chebyshev => chebyshev(q, row),
-                Metric::Cosine => {
-                    let [dot, square] = products(q, row);
-                    cosine(dot, self.square, square)
-                }
-            },
+            || self.distance_here(row),
         ))
+    }
+
+    /// The same inside of [`dispatch`].
+    #[inline(always)]
+    pub(crate) fn distance_here(&self, row: &[f64]) -> f64 {
+        let q = self.query;
+        match self.metric {
+            Metric::SqEuclidean => fold(lanes(
+                q,
+                row,
+                #[inline(always)]
+                |q, x| (q - x) * (q - x),
+            )),
+            Metric::Euclidean => fold(lanes(
+                q,
+                row,
+                #[inline(always)]
+                |q, x| (q - x) * (q - x),
+            ))
+            .sqrt(),
+            Metric::Manhattan => fold(lanes(
+                q,
+                row,
+                #[inline(always)]
+                |q, x| (q - x).abs(),
+            )),
+            // Adding +0.0 turns −0.0 into +0.0, so that orthogonal rows have one distance.
+            Metric::InnerProduct => {
+                -fold(lanes(
+                    q,
+                    row,
+                    #[inline(always)]
+                    |q, x| q * x,
+                )) + 0.0
+            }
+            Metric::Chebyshev => chebyshev(q, row),
+            Metric::Cosine => {
+                let [dot, square] = products(q, row);
+                cosine(dot, self.square, square)
+            }
+        }
     }
 }
 

@@ -47,6 +47,7 @@ use std::time::Instant;
 
 use super::Isa;
 use crate::random::Random;
+use crate::scratch::{Buffer, One};
 
 /// What [`products`] and [`dots`] read for a code of zero of a query.
 pub(crate) fn zero(isa: Isa) -> i32 {
@@ -141,7 +142,7 @@ pub(crate) struct Panel {
     /// `lanes / 16` lines a step; none for few queries.
     words: Vec<Line>,
     /// Few queries, as [`dots`] reads them.
-    few: Vec<Vec<u8>>,
+    few: One<Buffer<u8>>,
     /// Whether rows have biases. If not, thresholds are divided by the query's scale instead,
     /// which saves a multiplication for each sum.
     biased: bool,
@@ -161,7 +162,8 @@ impl Panel {
         if len > FEW {
             return Self::new(zero, len, steps, biased);
         }
-        let few = vec![vec![0; (steps * STEP).next_multiple_of(64)]; len];
+        let bytes = (steps * STEP).next_multiple_of(64);
+        let few = (0..len).map(|_| Buffer::filled(bytes, 0)).collect();
         Self { steps, few, ..Self::new(zero, len, 0, biased) }
     }
 
@@ -179,7 +181,7 @@ impl Panel {
             steps,
             zero,
             words: vec![Line([zero as u8; 64]); steps * lanes / LANES],
-            few: Vec::new(),
+            few: One::new(),
             biased,
             scale: [0.0; PANEL],
             rounding: [0.0; PANEL],
