@@ -2,8 +2,8 @@
 
     python benches/capi.py
 
-`omen_search` is called through ctypes on the same arrays. The medians of the ratios should be 1 within
-3 in 100.
+`omen_search` is called through ctypes on the same arrays. The medians of the ratios should be 1
+within 3 in 100.
 """
 
 import ctypes

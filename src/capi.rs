@@ -11,7 +11,7 @@
 #![allow(clippy::missing_safety_doc)] // the header's first comment says it once for all
 #![allow(clippy::doc_markdown, rustdoc::broken_intra_doc_links)] // comments are those of a C header
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::ffi::{CStr, CString, OsStr, c_char, c_void};
 use std::mem::offset_of;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -314,11 +314,11 @@ fn invalid<T>(message: impl Into<String>) -> Outcome<T> {
 thread_local! {
     static MESSAGE: RefCell<CString> = RefCell::default();
     /// Answers of the last search: their memory is used again.
-    static HITS: Cell<Hits> = Cell::default();
+    static HITS: RefCell<Hits> = RefCell::default();
 }
 
-/// Answers whose memory is kept from one search of a thread to the next, at most.
-const KEPT_HITS: usize = 1 << 14;
+/// Queries whose answers' memory a thread keeps for the next search, at most.
+const FEW: u64 = 16;
 
 /// Runs the body of a function: its failures become a status and a message, its panics as well.
 #[inline]
@@ -838,28 +838,33 @@ pub unsafe extern "C" fn omen_search(
         array("ids", ids, answers)?;
         array("distances", distances, answers)?;
         array("counts", counts, n_queries)?;
-        let mut hits = HITS.take();
         let Question { queries, options, threads, exact, .. } = question;
         let k = k as usize;
-        index.run(threads, |run| {
-            Ok(index.index.search_into(&queries, k, options, run, &mut hits)?)
-        })?;
-        for i in 0..queries.len() {
-            let (found, far) = hits.of(i);
-            // SAFETY: the caller says that there is room for `k` answers of each query and for its
-            // count; a query has no more than `k`.
-            unsafe {
-                ptr::copy_nonoverlapping(found.as_ptr(), ids.add(i * k), found.len());
-                ptr::copy_nonoverlapping(far.as_ptr(), distances.add(i * k), far.len());
-                counts.add(i).write(found.len() as u64);
+        let write = |hits: &mut Hits| {
+            index.run(threads, |run| {
+                Ok(index.index.search_into(&queries, k, options, run, hits)?)
+            })?;
+            for i in 0..queries.len() {
+                let (found, far) = hits.of(i);
+                // SAFETY: the caller says that there is room for `k` answers of each query and for
+                // its count; a query has no more than `k`.
+                unsafe {
+                    ptr::copy_nonoverlapping(found.as_ptr(), ids.add(i * k), found.len());
+                    ptr::copy_nonoverlapping(far.as_ptr(), distances.add(i * k), far.len());
+                    counts.add(i).write(found.len() as u64);
+                }
             }
+            // SAFETY: handed on.
+            unsafe { give_exact(exact, hits) };
+            Ok(())
+        };
+        if n_queries > FEW {
+            return write(&mut Hits::default());
         }
-        // SAFETY: handed on.
-        unsafe { give_exact(exact, &hits) };
-        if hits.ids.capacity() <= KEPT_HITS {
-            HITS.set(hits);
-        }
-        Ok(())
+        HITS.with(|hits| match hits.try_borrow_mut() {
+            Ok(mut hits) => write(&mut hits),
+            Err(_) => write(&mut Hits::default()), // from the cancel callback of such a call
+        })
     })
 }
 

@@ -1,7 +1,8 @@
 """The C ABI: programs in C and C++ against what `make capi` installed, and ctypes from Python.
 
-`make test` builds and installs the library first. The programs lie in `tests/capi`; each runs plainly, with
-the address and undefined-behaviour sanitizers, and under valgrind where that is installed.
+`make test` builds and installs the library first. The programs lie in `tests/capi`; each runs
+plainly, with the address and undefined-behaviour sanitizers, and under valgrind where that is
+installed.
 """
 
 import ctypes
@@ -56,8 +57,11 @@ def build(tmp_path: Path, source: Path, *flags: str) -> Path:
     compiler, standard = (CXX, "c++17") if source.suffix == ".cpp" else (CC, "c99")
     program = tmp_path / source.stem
     subprocess.run(
-        [compiler, f"-std={standard}", *STRICT, *flags, str(source), "-o", str(program)]
-        + [*pkg_config("--cflags", "--libs"), f"-Wl,-rpath,{PREFIX / 'lib'}", "-lm", "-pthread"],
+        [
+            *(compiler, f"-std={standard}", *STRICT, *flags, str(source), "-o", str(program)),
+            *pkg_config("--cflags", "--libs"),
+            *(f"-Wl,-rpath,{PREFIX / 'lib'}", "-lm", "-pthread"),
+        ],
         check=True,
     )
     return program
