@@ -36,8 +36,6 @@ use crate::metric::Metric;
 use crate::rows::{LARGEST, Rows};
 use crate::scratch::{Buffer, One};
 
-/// Kernels read whole lines of codes, and so past the end of a record.
-const BEHIND: usize = 64;
 /// Rows that are projected together: their floats stay in a core's second-level cache.
 const BLOCK: usize = 1024;
 /// Rows that are looked at to learn the mean, the axes and how well they prune; two such sets.
@@ -46,8 +44,9 @@ const SAMPLE: usize = 2048;
 const PROBES: usize = 16;
 /// The number of axes is a multiple of this, and so of a step.
 const AXES: usize = 32;
-/// Below these, learning axes costs more than the sweep it would shorten.
+/// Below these, learning axes costs more than the sweep it would shorten, or the graph's build.
 const AXES_MIN_ROWS: usize = 100_000;
+const AXES_MIN_ROWS_OF_GRAPH: usize = 50_000;
 const AXES_MIN_DIM: usize = 96;
 /// Sums of products of 8-bit codes stay inside 32 bits up to here, margin and offset included.
 const MAX_WIDTH: usize = 16_384;
@@ -95,7 +94,7 @@ pub(crate) struct Scratch {
 #[derive(Debug, Clone)]
 pub(crate) struct Codes {
     len: usize,
-    /// Records of whole groups, and [`BEHIND`] bytes that kernels may read after the last.
+    /// Records of whole groups.
     records: Vec<u8>,
     ratios: Vec<Ratios>,
     /// Steps of a record.
@@ -158,12 +157,13 @@ pub(crate) struct QueryFloats {
 }
 
 impl Encoder {
-    /// Learns mean, scale and axes from a sample of `rows`.
+    /// Learns mean, scale and axes from a sample of `rows`, which a graph may be built of.
     ///
     /// `None` where codes cannot help: a metric that is not a product, or numbers so small that
     /// their squares underflow.
-    pub(crate) fn learn(metric: Metric, dim: usize, blocks: &[Rows]) -> Option<Self> {
-        Self::learn_with(metric, dim, blocks, AXES_MIN_ROWS)
+    pub(crate) fn learn(metric: Metric, dim: usize, blocks: &[Rows], graph: bool) -> Option<Self> {
+        let axes_min_rows = if graph { AXES_MIN_ROWS_OF_GRAPH } else { AXES_MIN_ROWS };
+        Self::learn_with(metric, dim, blocks, axes_min_rows)
     }
 
     /// [`Encoder::learn`] with axes from `axes_min_rows` rows, so that tests can have them early.
@@ -356,7 +356,7 @@ impl Encoder {
         }
         let pairs = (PROBES * (n - 1)) as f64;
         let cost = |j: usize| (AXES * j) as f64 + survivors[j] as f64 / pairs * VERDICT_COST;
-        let best = (2..groups).min_by(|&a, &b| cost(a).total_cmp(&cost(b)));
+        let best = (1..groups).min_by(|&a, &b| cost(a).total_cmp(&cost(b)));
         match best {
             Some(j) if cost(j) < 0.75 * dim as f64 => AXES * j,
             _ => dim,
@@ -445,7 +445,7 @@ impl Encoder {
 
     /// Bytes of zeros that follow the records of so many rows, of `bytes` bytes each.
     pub(crate) fn spare(rows: usize, bytes: usize) -> usize {
-        (rows.next_multiple_of(GROUP) - rows) * bytes + BEHIND
+        (rows.next_multiple_of(GROUP) - rows) * bytes
     }
 
     /// What was learned, as [`Encoder::from_bytes`] reads it.
@@ -726,7 +726,7 @@ impl Codes {
         self.records.len() + size_of::<Ratios>() * self.ratios.capacity()
     }
 
-    /// The records, and [`BEHIND`] bytes.
+    /// The records.
     pub(crate) fn records(&self) -> &[u8] {
         &self.records
     }

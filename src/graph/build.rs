@@ -58,7 +58,7 @@ const PROBE_NEAREST: usize = 10;
 const FEWEST_DIMENSIONS: usize = 4;
 /// Bytes of a row's codes from which the refining pass pays: leaves miss more where distances
 /// are many-sided, and walks cost less beside the leaves' products.
-const REFINE_FROM: usize = 256;
+const REFINE_FROM: usize = 192;
 /// Rows that heads are chosen from.
 const HEAD_SAMPLE: usize = 4096;
 /// Parts of the carving whose edges are merged together; bounds the memory they take.
@@ -146,7 +146,7 @@ pub(crate) fn codes_agree(
         let query = &values[task * corpus.dim..(task + 1) * corpus.dim];
         let Some(floats) = encoder.query_floats(query) else { return 0 };
         let mut target = Target::default();
-        lane.aim_at_query(&floats, &mut target);
+        lane.aim_at_query(&encoder.query_codes(&[&floats], int8::LIMIT)[0], &mut target);
         let mut nearest = TopK::new(k + k / 2);
         all_values(lane, &target, |row, value| {
             nearest.push((key(value), row));

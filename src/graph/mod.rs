@@ -25,7 +25,7 @@ mod tests;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use crate::codes::{Encoder, QueryFloats};
+use crate::codes::{Encoder, QueryCode};
 use crate::corpus::{CHUNK, Chunk, Corpus, Store, once};
 use crate::kernels::int8::{self, STEP};
 use crate::kernels::{Isa, prefetch};
@@ -242,7 +242,7 @@ pub(crate) struct Lane<'a> {
     encoder: &'a Encoder,
     steps: usize,
     stride: usize,
-    /// Bytes of a query: codes in whole lines.
+    /// Bytes of a query: codes in units of [`int8::DOTS_UNIT`], no more than a record.
     padded: usize,
     zero: i32,
     rows: usize,
@@ -273,7 +273,7 @@ impl<'a> Lane<'a> {
             encoder,
             steps,
             stride: int8::record_bytes(steps),
-            padded: (steps * STEP).next_multiple_of(64),
+            padded: (steps * STEP).next_multiple_of(int8::DOTS_UNIT),
             zero: int8::zero(corpus.isa),
             rows: corpus.rows(),
             lift,
@@ -318,14 +318,12 @@ impl<'a> Lane<'a> {
     }
 
     /// Makes a query the target.
-    pub(crate) fn aim_at_query(&self, query: &QueryFloats, target: &mut Target) {
-        let encoder = self.encoder;
-        let code = &encoder.query_codes(&[query], int8::LIMIT)[0];
-        let codes = code.codes.iter().map(|&code| code as u8);
+    pub(crate) fn aim_at_query(&self, query: &QueryCode, target: &mut Target) {
+        let codes = query.codes.iter().map(|&code| code as u8);
         int8::query_bytes(self.isa, codes, &mut target.bytes);
         target.base = 0.0;
-        target.gain = code.scale;
-        target.beta = if encoder.is_euclidean() { 1.0 } else { 0.0 };
+        target.gain = query.scale;
+        target.beta = if self.encoder.is_euclidean() { 1.0 } else { 0.0 };
         target.height = None;
     }
 

@@ -13,6 +13,7 @@ use super::{Graph, Lane, MOST_ROWS, Target, key};
 use crate::corpus::Corpus;
 use crate::exact::List;
 use crate::kernels::float::Judge;
+use crate::kernels::int8;
 use crate::scratch::{Buffer, One};
 use crate::top_k::Neighbor;
 
@@ -26,7 +27,7 @@ const EXPANDED: u64 = MOST_ROWS as u64;
 /// Rows that are judged beside the k nearest by codes, at least.
 const SPARE: usize = 6;
 /// One row of so many in the beam is judged, where that is more.
-const JUDGED_SHARE: usize = 8;
+const JUDGED_SHARE: usize = 4;
 /// Rows whose numbers are fetched before their verdict.
 const AHEAD: usize = 4;
 
@@ -249,9 +250,11 @@ pub(crate) fn search(
             None => return,
         }
     }
+    // Together, so that the axes are read once for all.
+    let codes = lane.encoder.query_codes(&floats.iter().collect::<One<_>>(), int8::LIMIT);
     WALKS.with_borrow_mut(|(walks, wide)| {
         wide.resize(corpus.dim, 0.0);
-        let aim = |i: usize, target: &mut Target| lane.aim_at_query(&floats[i], target);
+        let aim = |i: usize, target: &mut Target| lane.aim_at_query(&codes[i], target);
         walks.run(lane, graph, walked.len(), effort.max(judged), aim, |i, beam, _| {
             let allowed = |&row: &u32| corpus.allowed.is_none_or(|a| a.contains(row as usize));
             let mut rows = Buffer::new();

@@ -27,7 +27,7 @@ impl Data {
             .step_by(CHUNK)
             .map(|start| rows.slice(start, CHUNK.min(rows.len() - start)))
             .collect();
-        let encoder = Encoder::learn(metric, dim, &blocks).unwrap();
+        let encoder = Encoder::learn(metric, dim, &blocks, true).unwrap();
         let mut scratch = Scratch::default();
         let chunk = |rows: Rows<'static>| {
             let codes = encoder.encode(&rows, None, &mut scratch);

@@ -719,6 +719,17 @@ impl<'a> Index<'a> {
         let _edit = self.edit();
         let state = self.state();
         let mut next = State { seed: Some(seed), ..(*state).clone() };
+        // For the first graph, axes may pay that did not pay for the sweep alone.
+        if state.seed.is_none() {
+            let blocks: Vec<Rows<'static>> =
+                state.chunks.iter().map(|chunk| chunk.rows().clone()).collect();
+            let width = |encoder: &Option<Arc<Encoder>>| encoder.as_ref().map(|e| e.width());
+            let encoder = self.learn(&next, &blocks);
+            if width(&encoder) != width(&state.encoder) {
+                (next.encoder, next.learned) = (encoder, state.rows());
+                next.chunks = self.encode(&next, &blocks, None, threads, monitor)?;
+            }
+        }
         next.graph = self.new_graph(&next, threads, monitor)?;
         self.publish(next, state.rows(), &[])
     }
@@ -738,6 +749,11 @@ impl<'a> Index<'a> {
         let mut next = (*state).clone();
         next.graph = self.new_graph(&next, threads, monitor)?;
         self.publish(next, state.rows(), &[])
+    }
+
+    /// Learns how some rows become codes.
+    fn learn(&self, state: &State, blocks: &[Rows<'_>]) -> Option<Arc<Encoder>> {
+        Encoder::learn(self.metric, self.dim, blocks, state.seed.is_some()).map(Arc::new)
     }
 
     fn corpus<'s>(&self, state: &'s State, allowed: Option<&'s Selection>) -> Corpus<'s> {
@@ -915,7 +931,7 @@ impl<'a> Index<'a> {
             let old = state.chunks[..first / CHUNK].iter().map(|chunk| chunk.rows().clone());
             blocks = old.chain(blocks).collect();
             next.chunks.clear();
-            next.encoder = Encoder::learn(self.metric, self.dim, &blocks).map(Arc::new);
+            next.encoder = self.learn(&next, &blocks);
             next.learned = total;
         } else {
             next.chunks.truncate(first / CHUNK);
@@ -1088,7 +1104,7 @@ impl<'a> Index<'a> {
             next.ids.push(Arc::new(rows.iter().map(|&row| state.id(row)).collect()));
         }
         state.sound()?;
-        next.encoder = Encoder::learn(self.metric, self.dim, &blocks).map(Arc::new);
+        next.encoder = self.learn(&next, &blocks);
         next.learned = live.len();
         let threads = default_threads();
         next.chunks = self.encode(&next, &blocks, None, threads, &mut Silent)?;

@@ -62,12 +62,16 @@ pub(crate) fn sweep_limit(isa: Isa) -> i8 {
     if isa == Isa::Avx2 { 63 } else { LIMIT }
 }
 
-/// Codes of a query as [`dots`] reads them: padded with zeros to whole lines.
+/// Codes of a query are padded with zeros to a multiple of this for [`dots`]: a record's last words
+/// fill up what its codes leave, so that no row is read beyond its end.
+pub(crate) const DOTS_UNIT: usize = 16;
+
+/// Codes of a query as [`dots`] reads them.
 pub(crate) fn query_bytes(isa: Isa, codes: impl Iterator<Item = u8>, bytes: &mut Vec<u8>) {
     let zero = zero(isa) as u8;
     bytes.clear();
     bytes.extend(codes.map(|code| zero.wrapping_add(code)));
-    bytes.resize(bytes.len().next_multiple_of(64), 0);
+    bytes.resize(bytes.len().next_multiple_of(DOTS_UNIT), 0);
 }
 
 /// Factor, bias and sum of a record.
@@ -162,7 +166,7 @@ impl Panel {
         if len > FEW {
             return Self::new(zero, len, steps, biased);
         }
-        let bytes = (steps * STEP).next_multiple_of(64);
+        let bytes = (steps * STEP).next_multiple_of(DOTS_UNIT);
         let few = (0..len).map(|_| Buffer::filled(bytes, 0)).collect();
         Self { steps, few, ..Self::new(zero, len, 0, biased) }
     }
@@ -259,12 +263,10 @@ impl Passed {
 ///
 /// # Panics
 ///
-/// If there are no eight records of the panel's steps, and a line less a record's last three words
-/// behind them.
+/// If there are no eight records of the panel's steps.
 #[inline]
 pub(crate) fn sweep(isa: Isa, group: Group<'_>, panel: &Panel, passed: &mut Passed) -> u32 {
-    // Few queries are read in whole lines, which end behind the last record's codes.
-    assert!(group.records.len() >= GROUP * record_bytes(panel.steps) + 64 - META);
+    assert!(group.records.len() >= GROUP * record_bytes(panel.steps));
     passed.masks = [0; GROUP];
     match isa {
         #[cfg(target_arch = "x86_64")]
@@ -365,10 +367,11 @@ fn products_portable(group: Group<'_>, panel: &Panel, out: &mut Sums) {
 ///
 /// # Panics
 ///
-/// If a row is shorter than the query, or the query no multiple of 64.
+/// If a row is shorter than the query, or the query no multiple of 16.
 #[inline]
 pub(crate) fn dots(isa: Isa, query: &[u8], rows: [&[u8]; 4]) -> [i32; 4] {
-    assert!(query.len().is_multiple_of(64) && rows.iter().all(|row| row.len() >= query.len()));
+    let whole = query.len().is_multiple_of(DOTS_UNIT);
+    assert!(whole && rows.iter().all(|row| row.len() >= query.len()));
     match isa {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: `Isa::current` offers an instruction set only where the processor has it; the
@@ -439,6 +442,18 @@ mod x86 {
             unsafe { _mm512_loadu_si512(from.cast()) }
         }
 
+        /// The first bytes of a vector, then zeros.
+        ///
+        /// # Safety
+        ///
+        /// `bytes`, fewer than 64, are readable at `from`.
+        #[inline]
+        #[target_feature(enable = "avx512f,avx512bw")]
+        pub(super) unsafe fn load_part(from: *const u8, bytes: usize) -> Ints {
+            // SAFETY: the contract; bytes outside the mask are not read.
+            unsafe { _mm512_maskz_loadu_epi8((1 << bytes) - 1, from.cast()) }
+        }
+
         /// # Safety
         ///
         /// 16 floats are readable at `from`.
@@ -507,6 +522,18 @@ mod x86 {
         pub(super) unsafe fn load(from: *const u8) -> Ints {
             // SAFETY: the contract.
             unsafe { _mm256_loadu_si256(from.cast()) }
+        }
+
+        /// Half a vector, the only part there is of it in multiples of 16 bytes, then zeros.
+        ///
+        /// # Safety
+        ///
+        /// 16 bytes are readable at `from`.
+        #[inline]
+        #[target_feature(enable = "avx2,fma")]
+        pub(super) unsafe fn load_part(from: *const u8, _bytes: usize) -> Ints {
+            // SAFETY: the contract.
+            unsafe { _mm256_zextsi128_si256(_mm_loadu_si128(from.cast())) }
         }
 
         /// # Safety
@@ -583,17 +610,29 @@ mod x86 {
         ($features:literal, $ops:ident, $four:ident, $ready:expr, $dot:expr) => {
             /// # Safety
             ///
-            /// As [`dots`]: rows are readable for the length of the query.
+            /// As [`dots`]: rows are readable for the length of the query, a multiple of 16.
             #[inline]
             #[target_feature(enable = $features)]
             unsafe fn $four(query: &[u8], rows: [*const u8; 4]) -> __m128i {
+                const VECTOR: usize = $ops::LANES * STEP;
                 let mut sums = [$ops::ints(0); 4];
-                for at in (0..query.len()).step_by($ops::LANES * STEP) {
+                let whole = query.len() / VECTOR * VECTOR;
+                for at in (0..whole).step_by(VECTOR) {
                     // SAFETY: the vector ends inside the query, and so inside each row.
                     unsafe {
                         let query = $ready($ops::load(query.as_ptr().add(at)));
                         for (sum, row) in sums.iter_mut().zip(rows) {
                             *sum = $dot(*sum, query, $ops::load(row.add(at)));
+                        }
+                    }
+                }
+                let rest = query.len() - whole;
+                if rest > 0 {
+                    // SAFETY: as above; the rest is a multiple of 16, less than a vector.
+                    unsafe {
+                        let query = $ready($ops::load_part(query.as_ptr().add(whole), rest));
+                        for (sum, row) in sums.iter_mut().zip(rows) {
+                            *sum = $dot(*sum, query, $ops::load_part(row.add(whole), rest));
                         }
                     }
                 }
@@ -752,7 +791,7 @@ mod x86 {
             ///
             /// # Safety
             ///
-            /// As above; a line less a record's last three words follows the records.
+            /// As above.
             #[target_feature(enable = $features)]
             unsafe fn $few(group: Group<'_>, panel: &Panel, q: usize, passed: &mut Passed) -> u32 {
                 let stride = panel.steps * STEP + META;
@@ -812,7 +851,7 @@ mod x86 {
             /// # Safety
             ///
             /// The processor has the features named; rows are as long as the query, which is a
-            /// multiple of 64.
+            /// multiple of 16.
             #[target_feature(enable = $features)]
             pub(super) unsafe fn $dots(query: &[u8], rows: [&[u8]; 4]) -> [i32; 4] {
                 let mut out = [0; 4];
@@ -963,7 +1002,7 @@ mod arm {
     /// # Safety
     ///
     /// The processor has NEON and the 8-bit dot product; rows are as long as the query, which is
-    /// a multiple of 64.
+    /// a multiple of 16.
     #[target_feature(enable = "neon,dotprod")]
     pub(super) unsafe fn dots_neon(query: &[u8], rows: [&[u8]; 4]) -> [i32; 4] {
         let mut sums = [vdupq_n_s32(0); 4];
@@ -1073,7 +1112,6 @@ mod tests {
                 for (r, row) in rows.iter().enumerate() {
                     push_record(&mut records, row, 1.0 + r as f32, r as f32 * 1e5);
                 }
-                records.extend([0x80; 64]);
                 let ratios = Ratios { rounding: 3.0, norm: 0.5 };
                 let group = Group { records: &records, ratios };
                 let mut panel = Panel::for_products(isa, len, steps);
@@ -1123,7 +1161,6 @@ mod tests {
                 let rows: Vec<_> = (0..4).map(|_| codes(&mut random, steps, LIMIT)).collect();
                 let mut records = Vec::new();
                 rows.iter().for_each(|row| push_record(&mut records, row, f32::MAX, -1.0));
-                records.extend([0x80; 64]);
                 let mut bytes = Vec::new();
                 query_bytes(isa, query.iter().map(|&code| code as u8), &mut bytes);
                 let record = |r: usize| &records[r * record_bytes(steps)..];
