@@ -12,6 +12,30 @@ impl Selection {
         Self { words: vec![0; rows.div_ceil(64)], count: 0 }
     }
 
+    /// The rows whose flags are set.
+    pub(crate) fn of_flags(flags: &[bool]) -> Self {
+        // Without a branch for each flag: a search under a filter may take less than those.
+        let word = |flags: &[bool]| flags.iter().rev().fold(0, |w, &flag| w << 1 | u64::from(flag));
+        let words: Vec<u64> = flags.chunks(64).map(word).collect();
+        let count = words.iter().map(|word| word.count_ones() as usize).sum();
+        Self { words, count }
+    }
+
+    /// The rows whose bits are set, the lowest bit of a byte first.
+    pub(crate) fn of_bits(bits: &[u8], rows: usize) -> Self {
+        let word = |bytes: &[u8]| {
+            let mut word = [0; 8];
+            word[..bytes.len()].copy_from_slice(bytes);
+            u64::from_le_bytes(word)
+        };
+        let mut words: Vec<u64> = bits.chunks(8).map(word).collect();
+        if let Some(last) = words.last_mut().filter(|_| !rows.is_multiple_of(64)) {
+            *last &= (1 << (rows % 64)) - 1;
+        }
+        let count = words.iter().map(|word| word.count_ones() as usize).sum();
+        Self { words, count }
+    }
+
     pub(crate) fn all(rows: usize) -> Self {
         let mut selection = Self::none(0);
         selection.extend(rows, 0);
@@ -83,5 +107,21 @@ mod tests {
         assert_eq!(selection.iter().collect::<Vec<_>>(), (0..69).collect::<Vec<_>>());
         assert_eq!(selection.bits32(64), 0b1_1111);
         assert!(!selection.contains(69) && !selection.contains(1000));
+    }
+
+    #[test]
+    fn flags_select_the_rows_that_have_them() {
+        for rows in [0, 1, 63, 64, 200] {
+            let flags: Vec<bool> = (0..rows).map(|row| row % 3 == 1).collect();
+            let mut expected = Selection::none(rows);
+            (0..rows).filter(|&row| flags[row]).for_each(|row| expected.insert(row));
+            assert_eq!(Selection::of_flags(&flags), expected);
+            let byte = |flags: &[bool]| flags.iter().rev().fold(0, |b, &f| b << 1 | u8::from(f));
+            let mut bits: Vec<u8> = flags.chunks(8).map(byte).collect();
+            if rows % 8 != 0 {
+                *bits.last_mut().unwrap() |= 0x80; // beyond the rows: not one of them
+            }
+            assert_eq!(Selection::of_bits(&bits, rows), expected);
+        }
     }
 }

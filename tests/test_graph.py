@@ -600,6 +600,21 @@ def test_filters_of_every_share_have_full_answers(metric: str, rng: np.random.Ge
     assert np.all(hits.exact), "few rows are looked at one by one"
 
 
+def test_walks_under_a_filter_know_when_answers_lie_elsewhere(rng: np.random.Generator) -> None:
+    rows = clustered(rng, 40_000, 128)
+    apart = np.arange(40_000) % 2 == 0
+    rows[apart] += 20
+    index = omendb.Index(rows, method="graph")
+    queries = rows[1:400:2] + 0.1 * rng.standard_normal((200, 128)).astype(np.float32)
+    for mask in (rng.random(40_000) < 0.5, ~apart):
+        for some in (slice(8), slice(200)):
+            hits = index.search(queries[some], method="graph", effort=30, filter=mask)
+            assert not np.any(hits.exact), "answers are near"
+        assert recall_of(index, queries, effort=30, filter=mask) >= 0.95
+    hits = index.search(queries, method="graph", effort=30, filter=apart)
+    assert np.all(hits.exact), "no answer is near"
+
+
 def test_a_filter_that_allows_nothing_has_empty_answers(rng: np.random.Generator) -> None:
     rows = clustered(rng, 3000, 8)
     index = omendb.Index(rows, method="graph")

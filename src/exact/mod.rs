@@ -36,6 +36,9 @@ const PROBE: usize = 16;
 /// Multiply-adds that are worth waking another thread for.
 const WORTH_A_THREAD: u64 = 1 << 22;
 
+/// What copying a row takes, and the verdicts of a query, about, in nanoseconds.
+const COPY_NS: f64 = 40.0;
+const VERDICTS_NS: f64 = 10_000.0;
 /// Numbers, and so many more for each row, below which making ready would take longer than judging every
 /// row at once: a microsecond or two.
 const BRIEF: u64 = 1 << 12;
@@ -122,9 +125,12 @@ pub(crate) fn costs(corpus: Corpus<'_>, encoder: &Encoder, queries: usize) -> f6
         Isa::Portable => 6.0,
     };
     let rate = if queries < 16 { f64::min(rate, 28.0) } else { rate };
-    // Groups of eight without any allowed row are passed by.
-    let share = corpus.candidates() as f64 / corpus.rows().max(1) as f64;
-    corpus.rows() as f64 * (8.0 * share).min(1.0) * encoder.swept() as f64 / rate
+    let swept = encoder.swept() as f64 / rate;
+    let (rows, candidates) = (corpus.rows() as f64, corpus.candidates() as f64);
+    let sweep = rows * swept;
+    // Few rows that may answer are copied together once for each block.
+    let packed = candidates * (swept + COPY_NS / queries.min(BLOCK) as f64);
+    VERDICTS_NS + if candidates < rows { sweep.min(packed) } else { sweep }
 }
 
 /// Answers at once, by `found(neighbors)` for one query after another, if so little is asked that

@@ -7,6 +7,9 @@
 //!
 //! One stretch of 32 rows in sixteen is swept first, evenly over all rows. That gives a good cut early even
 //! where rows are sorted so that each is nearer than the last.
+//!
+//! Under a filter, rows that lie scattered are copied together first, so that no others are swept with
+//! them.
 
 use std::cmp::Ordering;
 use std::ops::Range;
@@ -15,8 +18,8 @@ use super::{Answer, Goal, judge};
 use crate::codes::{Encoder, QueryFloats, RowFloats, Scores};
 use crate::corpus::{CHUNK, Corpus};
 use crate::kernels::float::{self, Judge};
-use crate::kernels::int8::{self, GROUP, Group, PANEL, Panel, Passed};
-use crate::kernels::matmul;
+use crate::kernels::int8::{self, GROUP, Group, PANEL, Panel, Passed, Ratios};
+use crate::kernels::{matmul, prefetch};
 use crate::scratch::{Buffer, One, kept};
 use crate::threads::Worker;
 use crate::top_k::{Neighbor, TopK};
@@ -326,7 +329,7 @@ fn sweep_codes(
     let rest = encoder.has_rest();
     let floats: One<&QueryFloats> = block.iter().map(|(_, floats)| *floats).collect();
     let codes = encoder.query_codes(&floats, int8::sweep_limit(corpus.isa));
-    let mut panels: One<Panel> = codes
+    let panels: One<Panel> = codes
         .chunks(PANEL)
         .zip(block.chunks(PANEL))
         .map(|(codes, queries)| {
@@ -340,11 +343,19 @@ fn sweep_codes(
             panel
         })
         .collect();
-    let mut passed = Passed::new();
-    let mut wide = Buffer::filled(corpus.dim, 0.0);
     let operations = (block.len() * STRETCH * encoder.swept()) as u64;
     let strides = if rows > STRIDE * STRIDE * STRETCH { STRIDE } else { 1 };
+    let mut sweep = Sweep {
+        corpus,
+        panels,
+        passed: Passed::new(),
+        wide: Buffer::filled(corpus.dim, 0.0),
+        rest,
+        biased,
+    };
+    let mut packed = Packed::new(encoder);
     for pass in 0..if strides == 1 { 1 } else { passes } {
+        let limit = |swept: usize| (few + swept / 4).min((rows / 20).max(2 * few));
         for c in chunks.clone() {
             let chunk = &corpus.chunks[c];
             let stretches = chunk.len().div_ceil(STRETCH);
@@ -352,12 +363,10 @@ fn sweep_codes(
                 // Rows beyond codes: every one of them is a candidate.
                 if pass == 0 {
                     for p in 0..stretches {
-                        let mut rest = allowed(corpus, c, p);
-                        while rest != 0 {
-                            let row = (c * CHUNK + p * STRETCH) as u32 + rest.trailing_zeros();
-                            rest &= rest - 1;
+                        let first = (c * CHUNK + p * STRETCH) as u32;
+                        for row in bits(allowed(corpus, c, p)).map(|bit| first + bit) {
                             block.iter_mut().for_each(|(query, _)| {
-                                query.verdict(corpus, row, &mut wide);
+                                query.verdict(corpus, row, &mut sweep.wide);
                             });
                         }
                         if !worker.advance(operations) {
@@ -372,27 +381,140 @@ fn sweep_codes(
                 if allowed == 0 {
                     continue;
                 }
-                swept += STRETCH;
-                let limit = (few + swept / 4).min((rows / 20).max(2 * few));
-                for (panel, queries) in panels.iter_mut().zip(block.chunks_mut(PANEL)) {
-                    for g in 0..STRETCH / GROUP {
-                        let allowed = allowed >> (g * GROUP) & 0xff;
-                        if allowed == 0 {
-                            continue;
+                swept += allowed.count_ones() as usize;
+                let first = (c * CHUNK + p * STRETCH) as u32;
+                let group = |g: usize| codes.group(p * (STRETCH / GROUP) + g);
+                if is_scattered(allowed) {
+                    for bit in bits(allowed) {
+                        let (g, r) = (bit as usize / GROUP, bit as usize % GROUP);
+                        if packed.push(group(g), r, first + bit) {
+                            packed.sweep(&mut sweep, block, limit(swept));
                         }
-                        let group = codes.group(p * (STRETCH / GROUP) + g);
-                        let hits = int8::sweep(corpus.isa, group, panel, &mut passed) & allowed;
-                        if hits == 0 {
-                            continue;
-                        }
-                        let first = (c * CHUNK + p * STRETCH + g * GROUP) as u32;
-                        let hit = Hit { corpus, group, first, limit, rest, biased };
-                        hit.push(hits, queries, panel, &passed, &mut wide);
                     }
+                } else {
+                    let row = |i: usize| first + i as u32;
+                    sweep.stretch(block, allowed, group, row, limit(swept));
                 }
                 if !worker.advance(operations) {
                     return;
                 }
+            }
+        }
+        packed.sweep(&mut sweep, block, limit(swept));
+    }
+}
+
+/// The bits that are set, ascending.
+fn bits(mut mask: u32) -> impl Iterator<Item = u32> {
+    std::iter::from_fn(move || {
+        let bit = mask.trailing_zeros();
+        mask &= mask.wrapping_sub(1);
+        (bit < u32::BITS).then_some(bit)
+    })
+}
+
+/// Whether fewer than three of the eight rows of a stretch's groups are allowed: those are better
+/// copied together than swept with the others.
+fn is_scattered(allowed: u32) -> bool {
+    let groups = allowed.to_le_bytes().iter().filter(|&&group| group != 0).count();
+    (allowed.count_ones() as usize) < 3 * groups
+}
+
+/// Allowed rows of several stretches, to be swept together.
+struct Packed<'a> {
+    /// Their records, and the ratios of the groups that they come from.
+    found: [Group<'a>; STRETCH],
+    rows: Buffer<u32>,
+    /// Room for copies of the records, of so many bytes each.
+    records: Buffer<u8>,
+    bytes: usize,
+}
+
+impl<'a> Packed<'a> {
+    fn new(encoder: &Encoder) -> Self {
+        let nothing = Group { records: &[], ratios: Ratios::default() };
+        let bytes = int8::record_bytes(encoder.steps());
+        Self { found: [nothing; STRETCH], rows: Buffer::new(), records: Buffer::new(), bytes }
+    }
+
+    /// Adds row `r` of a group, which is `row` of all, and asks the memory for its record; whether
+    /// there is no room for more.
+    fn push(&mut self, group: Group<'a>, r: usize, row: u32) -> bool {
+        let records = &group.records[r * self.bytes..];
+        for line in (0..self.bytes).step_by(64) {
+            prefetch(records[line..].as_ptr());
+        }
+        self.found[self.rows.len()] = Group { records, ..group };
+        self.rows.push(row);
+        self.rows.len() == STRETCH
+    }
+
+    /// Sweeps what there is.
+    fn sweep(
+        &mut self,
+        sweep: &mut Sweep<'_>,
+        block: &mut [(Query<'_>, &QueryFloats)],
+        limit: usize,
+    ) {
+        if self.rows.is_empty() {
+            return;
+        }
+        self.records.resize(STRETCH * self.bytes, 0);
+        let mut ratios = [Ratios::default(); STRETCH / GROUP];
+        let found = &self.found[..self.rows.len()];
+        let records = self.records.chunks_exact_mut(self.bytes);
+        for (i, (group, record)) in found.iter().zip(records).enumerate() {
+            record.copy_from_slice(&group.records[..self.bytes]);
+            let most = &mut ratios[i / GROUP];
+            most.rounding = most.rounding.max(group.ratios.rounding);
+            most.norm = most.norm.max(group.ratios.norm);
+        }
+        let there = ((1u64 << self.rows.len()) - 1) as u32;
+        let bytes = GROUP * self.bytes;
+        let group = |g: usize| Group { records: &self.records[g * bytes..], ratios: ratios[g] };
+        // Beyond the rows that are there, none is asked for.
+        let row = |i: usize| self.rows.get(i).copied().unwrap_or(0);
+        sweep.stretch(block, there, group, row, limit);
+        self.rows.clear();
+    }
+}
+
+/// What sweeps.
+struct Sweep<'a> {
+    corpus: Corpus<'a>,
+    panels: One<Panel>,
+    passed: Passed,
+    wide: Buffer<f64>,
+    /// Whether the last step holds the rests.
+    rest: bool,
+    biased: bool,
+}
+
+impl Sweep<'_> {
+    /// Sweeps the allowed rows of a stretch, whose groups and numbers are given.
+    fn stretch<'g>(
+        &mut self,
+        block: &mut [(Query<'_>, &QueryFloats)],
+        allowed: u32,
+        group: impl Fn(usize) -> Group<'g>,
+        row: impl Fn(usize) -> u32,
+        limit: usize,
+    ) {
+        let Self { corpus, panels, passed, wide, rest, biased } = self;
+        for (panel, queries) in panels.iter_mut().zip(block.chunks_mut(PANEL)) {
+            for g in 0..STRETCH / GROUP {
+                let allowed = allowed >> (g * GROUP) & 0xff;
+                if allowed == 0 {
+                    continue;
+                }
+                let group = group(g);
+                let hits = int8::sweep(corpus.isa, group, panel, passed) & allowed;
+                if hits == 0 {
+                    continue;
+                }
+                let rows = std::array::from_fn(|r| row(g * GROUP + r));
+                let hit = Hit { corpus: *corpus, group, rows, limit, rest: *rest, biased: *biased };
+                hit.push(hits, queries, panel, passed, wide);
             }
         }
     }
@@ -402,8 +524,8 @@ fn sweep_codes(
 struct Hit<'a> {
     corpus: Corpus<'a>,
     group: Group<'a>,
-    /// The number of its first row.
-    first: u32,
+    /// The numbers of its rows.
+    rows: [u32; GROUP],
     /// See [`Query::push`].
     limit: usize,
     /// Whether the last step holds the rests.
@@ -445,7 +567,7 @@ impl Hit<'_> {
                 let estimate = score(sum - wide_part);
                 let floor = score(sum - 2 * wide_part) + bias * 5e-6;
                 let floor = floor - floor.abs() * 1e-6 - 1e-36;
-                let candidate = Candidate { optimistic, estimate, row: self.first + r as u32 };
+                let candidate = Candidate { optimistic, estimate, row: self.rows[r] };
                 query.push(self.corpus, candidate, floor, self.limit, wide);
                 panel.threshold[q] = query.threshold(if self.biased { 1.0 } else { scale });
             }

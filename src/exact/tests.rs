@@ -133,7 +133,10 @@ impl Set {
         (0..n).filter(|_| random.next() & 1 == 0).for_each(|row| some.insert(row));
         // The nearest rows of the first query are forbidden.
         twins[0][..n / 4].iter().for_each(|nearest| some.remove(nearest.row as usize));
-        for (allowed, isa) in [None, Some(&some)]
+        // So few that they are copied together before they are swept, a whole stretch among them.
+        let mut few = Selection::none(n);
+        (0..n).filter(|row| random.below(4) == 0 || row / 32 == 2).for_each(|row| few.insert(row));
+        for (allowed, isa) in [None, Some(&some), Some(&few)]
             .into_iter()
             .flat_map(|allowed| Isa::available().into_iter().map(move |isa| (allowed, isa)))
         {
@@ -150,7 +153,7 @@ impl Set {
                 }
             }
             for i in 0..queries.len() {
-                let rank = [0, random.below(12), random.below(n / 5)][i % 3];
+                let rank = [0, random.below(12), random.below(n / 8)][i % 3];
                 let edge = ranked(i).nth(rank).unwrap().distance;
                 for radius in [edge, edge.next_down()] {
                     let one = queries.slice(i, 1);

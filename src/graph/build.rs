@@ -19,7 +19,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::search::Walks;
+use super::search::{Reach, Walks};
 use super::{DEGREE, Graph, HEADS, Heads, Lane, Target, four, key};
 use crate::corpus::{CHUNK, Corpus};
 use crate::error::Result;
@@ -841,7 +841,8 @@ fn refine(
         let mut all = Vec::new();
         let mut pruned = vec![Vec::new(); rows.len()];
         let aim = |i: usize, target: &mut Target| lane.aim_at_row(rows[i], target);
-        Walks::default().run(lane, graph, rows.len(), REFINE, aim, |i, beam, target| {
+        let reach = Reach::all(REFINE);
+        Walks::default().run(lane, graph, rows.len(), reach, aim, |i, beam, target| {
             let row = rows[i];
             all.clear();
             all.extend(beam.rows().filter(|&other| other != row));

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::build::{Link, Scratch, distances, nearest_within, prune, reach};
-use super::search::Walks;
+use super::search::{Reach, Walks};
 use super::{DEGREE, Graph, HEADS, Heads, Lane, NONE, Target};
 use crate::corpus::CHUNK;
 use crate::error::Result;
@@ -117,7 +117,8 @@ impl<'a, 'b> Edit<'a, 'b> {
             let rows = task(t);
             let mut made = vec![Vec::new(); rows.len()];
             let aim = |i: usize, target: &mut Target| lane.aim_at_row(rows[i], target);
-            Walks::default().run(lane, graph, rows.len(), WIDTH, aim, |i, beam, target| {
+            let reach = Reach::all(WIDTH);
+            Walks::default().run(lane, graph, rows.len(), reach, aim, |i, beam, target| {
                 let row = rows[i];
                 let found: Vec<u32> = beam
                     .rows()

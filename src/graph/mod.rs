@@ -32,7 +32,7 @@ use crate::kernels::{Isa, prefetch};
 
 pub(crate) use build::{build, codes_agree, work};
 pub(crate) use edit::Edit;
-pub(crate) use search::search;
+pub(crate) use search::{Reach, between, search};
 
 /// Links of a row, at most.
 pub(crate) const DEGREE: usize = 32;
@@ -369,10 +369,10 @@ fn four<T: Copy>(items: &[T]) -> [T; 4] {
     std::array::from_fn(|i| items[i.min(items.len() - 1)])
 }
 
-/// About how many nanoseconds a walk takes: some 13 rows are scored for each of the beam.
-pub(crate) fn walk_costs(corpus: Corpus<'_>, encoder: &Encoder, effort: usize) -> f64 {
+/// About how many nanoseconds a walk takes: some 13 rows are scored for each that is expanded.
+pub(crate) fn walk_costs(corpus: Corpus<'_>, encoder: &Encoder, expanded: usize) -> f64 {
     let compute = if corpus.isa == Isa::Portable { 1.0 } else { 1.0 / 12.0 };
-    10_000.0 + 13.0 * effort as f64 * (45.0 + encoder.swept() as f64 * compute)
+    10_000.0 + 13.0 * expanded as f64 * (45.0 + encoder.swept() as f64 * compute)
 }
 
 /// A number whose order is that of the value.

@@ -15,6 +15,7 @@ use crate::exact::List;
 use crate::kernels::float::Judge;
 use crate::kernels::int8;
 use crate::scratch::{Buffer, One};
+use crate::selection::Selection;
 use crate::top_k::Neighbor;
 
 /// Rows that are expanded in a round, and a width of the beam up to which it is one less.
@@ -31,13 +32,108 @@ const JUDGED_SHARE: usize = 4;
 /// Rows whose numbers are fetched before their verdict.
 const AHEAD: usize = 4;
 
-/// The best rows seen, ascending: a key in the upper half, the row in the lower.
+/// Which rows a walk looks for, and how far it goes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Reach<'a> {
+    /// The rows that may answer; all if none.
+    allowed: Option<&'a Selection>,
+    /// So many of them are kept, and the nearest `expanded` expanded.
+    kept: usize,
+    expanded: usize,
+    /// Other rows that are kept, to be expanded where they are nearer than the last of those.
+    others: usize,
+}
+
+impl<'a> Reach<'a> {
+    /// Of a walk to the `k` nearest rows that may answer, which are a share of all, with an effort
+    /// of `k` at least.
+    pub(crate) fn new(allowed: Option<&'a Selection>, share: f64, k: usize, effort: usize) -> Self {
+        if share >= 1.0 {
+            return Self::all(effort.max(k + k / 2).max(judged(k, effort)));
+        }
+        // Of the rows beside the first k, a share may answer. Near a query that is apart from its
+        // answers they are fewer: then the others end the walk, twice as many as a share of rows
+        // drawn at random would leave.
+        let expanded = k + (share * (effort - k) as f64) as usize;
+        let others = effort + (2.0 * between(share, k)) as usize;
+        Self { allowed, kept: expanded.max(judged(k, expanded)), expanded, others }
+    }
+
+    /// The `width` nearest of all rows.
+    pub(crate) fn all(width: usize) -> Self {
+        Self { allowed: None, kept: width, expanded: width, others: 0 }
+    }
+}
+
+/// Rows that may not answer among the nearest that hold `k` that may, if those are drawn at random.
+pub(crate) fn between(share: f64, k: usize) -> f64 {
+    k as f64 * (1.0 / share - 1.0)
+}
+
+/// Rows to be judged: codes order rows nearly as the numbers do, so that a few more than k are
+/// enough; a wider beam, which wants more, can afford more.
+fn judged(k: usize, expanded: usize) -> usize {
+    (k + (k / 2).max(SPARE)).max(expanded / JUDGED_SHARE)
+}
+
+/// The best rows of a kind, ascending: a key in the upper half, the row in the lower.
 #[derive(Debug, Default)]
-pub(crate) struct Beam {
+struct Nearest {
     rows: Vec<u64>,
     width: usize,
     /// No row before this one is unexpanded.
     first: usize,
+}
+
+impl Nearest {
+    fn start(&mut self, width: usize) {
+        self.rows.clear();
+        self.width = width;
+        self.first = 0;
+    }
+
+    #[inline(always)]
+    fn push(&mut self, value: f32, row: u32) {
+        let item = u64::from(key(value)) << 32 | u64::from(row);
+        if self.rows.len() == self.width {
+            if self.rows.last().is_none_or(|&worst| item >= worst & !EXPANDED) {
+                return;
+            }
+            self.rows.pop();
+        }
+        let at = self.rows.partition_point(|&other| other & !EXPANDED < item);
+        self.rows.insert(at, item);
+        self.first = self.first.min(at);
+    }
+
+    /// The nearest unexpanded row.
+    #[inline(always)]
+    fn next(&mut self) -> Option<u64> {
+        while self.rows.get(self.first).is_some_and(|&row| row & EXPANDED != 0) {
+            self.first += 1;
+        }
+        self.rows.get(self.first).copied()
+    }
+
+    /// Asks the memory for the links of the rows that are expanded next.
+    #[inline(always)]
+    fn prefetch_links(&self, graph: &Graph) {
+        let next = self.rows[self.first.min(self.rows.len())..].iter();
+        for &row in next.filter(|&&row| row & EXPANDED == 0).take(WIDTH) {
+            graph.prefetch(row as u32);
+        }
+    }
+}
+
+/// The best rows seen.
+#[derive(Debug, Default)]
+pub(crate) struct Beam {
+    /// Those that may answer.
+    near: Nearest,
+    /// The others, which lead to them.
+    others: Nearest,
+    /// Rows of `near` that are expanded.
+    expanded: usize,
     /// A bit for each row that was seen: few enough to stay in the second-level cache for millions.
     seen: Vec<u64>,
     /// The rows that were seen, in that order, of which those from `scored` are not scored yet.
@@ -46,10 +142,10 @@ pub(crate) struct Beam {
 }
 
 impl Beam {
-    fn start(&mut self, width: usize, rows: usize) {
-        self.rows.clear();
-        self.width = width;
-        self.first = 0;
+    fn start(&mut self, reach: &Reach<'_>, rows: usize) {
+        self.near.start(reach.kept);
+        self.others.start(reach.others);
+        self.expanded = reach.expanded;
         self.met.drain(..).for_each(|row| self.seen[row as usize / 64] = 0);
         self.scored = 0;
         if self.seen.len() < rows.div_ceil(64) {
@@ -70,50 +166,62 @@ impl Beam {
     }
 
     #[inline(always)]
-    fn push(&mut self, value: f32, row: u32) {
-        let item = u64::from(key(value)) << 32 | u64::from(row);
-        if self.rows.len() == self.width {
-            if self.rows.last().is_none_or(|&worst| item >= worst & !EXPANDED) {
-                return;
-            }
-            self.rows.pop();
+    fn push(&mut self, value: f32, row: u32, allowed: &Selection) {
+        let list = if allowed.contains(row as usize) { &mut self.near } else { &mut self.others };
+        list.push(value, row);
+    }
+
+    /// The list whose next row is to be expanded.
+    #[inline(always)]
+    fn next(&mut self) -> Option<&mut Nearest> {
+        let near = self.near.next().filter(|_| self.near.first < self.expanded);
+        if self.others.rows.is_empty() {
+            return near.map(|_| &mut self.near);
         }
-        let at = self.rows.partition_point(|&other| other & !EXPANDED < item);
-        self.rows.insert(at, item);
-        self.first = self.first.min(at);
+        // The last of the rows that are looked for: what is farther leads to none of them.
+        let last = self.near.rows.get(self.expanded - 1);
+        let end = last.map_or(u64::MAX, |last| last & !EXPANDED).min(near.unwrap_or(u64::MAX));
+        if self.others.next().is_some_and(|other| other < end) {
+            return Some(&mut self.others);
+        }
+        near.map(|_| &mut self.near)
     }
 
     /// Marks the nearest unexpanded row, and gives it.
     #[inline(always)]
     fn expand(&mut self) -> Option<u32> {
-        while let Some(row) = self.rows.get_mut(self.first) {
-            self.first += 1;
-            if *row & EXPANDED == 0 {
-                *row |= EXPANDED;
-                return Some(*row as u32 & !(EXPANDED as u32));
-            }
-        }
-        None
+        let list = self.next()?;
+        let row = &mut list.rows[list.first];
+        *row |= EXPANDED;
+        list.first += 1;
+        Some(*row as u32 & !(EXPANDED as u32))
     }
 
-    /// The rows, nearest first.
+    /// The rows that may answer, nearest first.
     pub(crate) fn rows(&self) -> impl Iterator<Item = u32> + '_ {
-        self.rows.iter().map(|&row| row as u32 & !(EXPANDED as u32))
+        self.near.rows.iter().map(|&row| row as u32 & !(EXPANDED as u32))
+    }
+
+    /// Whether others were left out, and all that may answer are farther than those that were kept:
+    /// then the walk did not come to where the answers lie.
+    fn is_lost(&self) -> bool {
+        let full = self.others.rows.len() == self.others.width;
+        let last = self.others.rows.last().filter(|_| full);
+        let nearest = self.near.rows.first().map_or(u64::MAX, |row| row & !EXPANDED);
+        last.is_some_and(|last| nearest > last & !EXPANDED)
     }
 
     /// Asks the memory for the links of the rows that are expanded next.
     #[inline(always)]
     fn prefetch_links(&self, graph: &Graph) {
-        let next = self.rows[self.first.min(self.rows.len())..].iter();
-        for &row in next.filter(|&&row| row & EXPANDED == 0).take(WIDTH) {
-            graph.prefetch(row as u32);
-        }
+        self.near.prefetch_links(graph);
+        self.others.prefetch_links(graph);
     }
 
     /// Expands the nearest few rows and asks the memory for the records of what they link to.
     #[inline(always)]
     fn expand_some(&mut self, lane: &Lane<'_>, graph: &Graph) {
-        for _ in 0..if self.width <= NARROW { 2 } else { WIDTH } {
+        for _ in 0..if self.expanded <= NARROW { 2 } else { WIDTH } {
             let Some(row) = self.expand() else { break };
             for link in graph.links(row) {
                 if (link as usize) < lane.rows && self.meet(link) {
@@ -127,17 +235,35 @@ impl Beam {
 
     /// Scores what was met; whether there is anything left to expand.
     #[inline(always)]
-    fn score(&mut self, lane: &Lane<'_>, graph: &Graph, target: &Target) -> bool {
+    fn score(
+        &mut self,
+        lane: &Lane<'_>,
+        graph: &Graph,
+        target: &Target,
+        allowed: Option<&Selection>,
+    ) -> bool {
         let met = std::mem::take(&mut self.met);
-        lane.each(target, &met[self.scored..], |row, value| self.push(value, row));
+        let rows = &met[self.scored..];
+        match allowed {
+            None => lane.each(target, rows, |row, value| self.near.push(value, row)),
+            Some(allowed) => {
+                lane.each(target, rows, |row, value| self.push(value, row, allowed));
+            }
+        }
         self.scored = met.len();
         self.met = met;
         self.prefetch_links(graph);
-        self.first < self.rows.len()
+        self.next().is_some()
     }
 
     /// Starts from the nearest head.
-    fn enter(&mut self, lane: &Lane<'_>, graph: &Graph, target: &Target) {
+    fn enter(
+        &mut self,
+        lane: &Lane<'_>,
+        graph: &Graph,
+        target: &Target,
+        allowed: Option<&Selection>,
+    ) {
         let mut nearest = (f32::INFINITY, u32::MAX);
         let record =
             |i: usize| &graph.heads.records[i.min(graph.heads.rows.len() - 1) * lane.stride..];
@@ -152,7 +278,10 @@ impl Beam {
         if (nearest.1 as usize) < lane.rows {
             self.meet(nearest.1);
             self.scored = 1;
-            self.push(nearest.0, nearest.1);
+            match allowed {
+                None => self.near.push(nearest.0, nearest.1),
+                Some(allowed) => self.push(nearest.0, nearest.1, allowed),
+            }
         }
     }
 }
@@ -174,14 +303,14 @@ struct Walk {
 }
 
 impl Walks {
-    /// Walks `n` times to the `width` rows nearest to a target. `aim` sets the target of a walk, and
-    /// `found` gets what it came to, until it says that it is enough.
+    /// Walks `n` times to the rows nearest to a target. `aim` sets the target of a walk, and `found`
+    /// gets what it came to, until it says that it is enough.
     pub(crate) fn run(
         &mut self,
         lane: &Lane<'_>,
         graph: &Graph,
         n: usize,
-        width: usize,
+        reach: Reach<'_>,
         mut aim: impl FnMut(usize, &mut Target),
         mut found: impl FnMut(usize, &Beam, &Target) -> bool,
     ) {
@@ -193,15 +322,15 @@ impl Walks {
                 match *number {
                     None if begun < n => {
                         aim(begun, target);
-                        beam.start(width, lane.rows);
-                        beam.enter(lane, graph, target);
+                        beam.start(&reach, lane.rows);
+                        beam.enter(lane, graph, target, reach.allowed);
                         (*number, *met) = (Some(begun), false);
                         begun += 1;
                     }
                     None => {}
                     Some(i) if *met => {
                         *met = false;
-                        if !beam.score(lane, graph, target) {
+                        if !beam.score(lane, graph, target, reach.allowed) {
                             (*number, done) = (None, done + 1);
                             if !found(i, beam, target) {
                                 return;
@@ -223,22 +352,21 @@ thread_local! {
     static WALKS: RefCell<(Walks, Vec<f64>)> = RefCell::default();
 }
 
-/// The `k` rows nearest to each query among the `effort` that a walk finds, by
-/// `found(query, answers)`, until it says that it is enough.
+/// The `k` rows nearest to each query among those that a walk finds, by `found(query, answers)`,
+/// until it says that it is enough.
 ///
-/// The answers are none where the walk cannot answer: a query beyond codes, or fewer than there are.
+/// The answers are none where the walk cannot answer: a query beyond codes, fewer than there are, or
+/// a walk that did not come to where they lie.
 pub(crate) fn search(
     corpus: Corpus<'_>,
     lane: &Lane<'_>,
     graph: &Graph,
     queries: &[&[f64]],
     k: usize,
-    effort: usize,
+    reach: Reach<'_>,
     mut found: impl FnMut(usize, Option<List>) -> bool,
 ) {
-    // Codes order rows nearly as the numbers do: a few more than k are enough, and a wider beam,
-    // which wants more, can afford more.
-    let judged = (k + (k / 2).max(SPARE)).max(effort / JUDGED_SHARE);
+    let judged = judged(k, reach.expanded);
     let (mut floats, mut walked) = (One::new(), One::new());
     for (i, query) in queries.iter().enumerate() {
         match lane.encoder.query_floats(query) {
@@ -255,7 +383,10 @@ pub(crate) fn search(
     WALKS.with_borrow_mut(|(walks, wide)| {
         wide.resize(corpus.dim, 0.0);
         let aim = |i: usize, target: &mut Target| lane.aim_at_query(&codes[i], target);
-        walks.run(lane, graph, walked.len(), effort.max(judged), aim, |i, beam, _| {
+        walks.run(lane, graph, walked.len(), reach, aim, |i, beam, _| {
+            if beam.is_lost() {
+                return found(walked[i], None);
+            }
             let allowed = |&row: &u32| corpus.allowed.is_none_or(|a| a.contains(row as usize));
             let mut rows = Buffer::new();
             rows.extend(beam.rows().filter(allowed).take(judged));

@@ -17,7 +17,7 @@ use crate::codes::{Codes, Encoder, Scratch};
 use crate::corpus::{CHUNK, Chunk, Corpus, Store};
 use crate::error::{Error, Result};
 use crate::exact::{self, Goal, List};
-use crate::graph::{self, Check, Edit, Graph, Lane};
+use crate::graph::{self, Check, Edit, Graph, Lane, Reach};
 use crate::kernels::Isa;
 use crate::metric::Metric;
 use crate::rows::{DType, Rows};
@@ -268,18 +268,13 @@ impl State {
         self.is_live(row).then_some(row)
     }
 
-    /// The live rows whose places among these are wanted.
+    /// The rows that are not removed, where some are, whose places among these are wanted.
     fn selected(&self, wanted: impl Fn(usize) -> bool) -> Selection {
         let mut selection = Selection::none(self.rows());
-        let insert = |(place, row)| {
-            if wanted(place) {
-                selection.insert(row);
-            }
-        };
-        match &self.live {
-            Some(live) => live.iter().enumerate().for_each(insert),
-            None => (0..self.rows()).enumerate().for_each(insert),
-        }
+        let live = self.live.iter().flat_map(|live| live.iter());
+        live.enumerate().filter(|&(place, _)| wanted(place)).for_each(|(_, row)| {
+            selection.insert(row);
+        });
         selection
     }
 
@@ -299,7 +294,10 @@ impl State {
                         mask.len()
                     )));
                 }
-                Ok(Some(Arc::new(self.selected(|place| mask[place]))))
+                Ok(Some(Arc::new(match self.live {
+                    None => Selection::of_flags(mask),
+                    Some(_) => self.selected(|place| mask[place]),
+                })))
             }
             Some(Filter::Bits(bits)) => {
                 if bits.len() != self.len().div_ceil(8) {
@@ -311,7 +309,10 @@ impl State {
                     )));
                 }
                 let bit = |place: usize| bits[place / 8] >> (place % 8) & 1 == 1;
-                Ok(Some(Arc::new(self.selected(bit))))
+                Ok(Some(Arc::new(match self.live {
+                    None => Selection::of_bits(bits, self.rows()),
+                    Some(_) => self.selected(bit),
+                })))
             }
             Some(Filter::Ids(ids)) => {
                 let mut selection = Selection::none(self.rows());
@@ -640,25 +641,24 @@ impl<'a> Index<'a> {
         if options.method == Method::Exact || n == 0 || k == 0 {
             return Ok(None);
         }
-        // So wide that the beam holds enough rows that may answer.
-        let share = corpus.candidates() as f64 / state.len() as f64;
-        let spare = 2.0 * k as f64 * (1.0 / share - 1.0);
-        let effort = options.effort.unwrap_or(state.effort).max(k + k / 2);
-        let effort = (effort + spare as usize).min(corpus.rows());
         // A filter leaves fewer rows to look at, and a walk more to come to: the cheaper way, always.
+        let effort = options.effort.unwrap_or(state.effort).min(corpus.rows()).max(k);
+        let share = corpus.candidates() as f64 / state.len() as f64;
+        let expanded = effort + graph::between(share, k) as usize;
         let walk_pays =
-            graph::walk_costs(corpus, encoder, effort) < exact::costs(corpus, encoder, n);
+            graph::walk_costs(corpus, encoder, expanded) < exact::costs(corpus, encoder, n);
         if !walk_pays && (options.method == Method::Auto || share < 1.0) {
             return Ok(None);
         }
+        let reach = Reach::new(corpus.allowed, share, k, effort);
         let Some(lane) = Lane::new(corpus, graph.lift) else { return Ok(None) };
         queries.check("queries")?;
-        let work = (effort * 16 * self.dim) as u64;
+        let work = (expanded * 16 * self.dim) as u64;
         let walk = |part: &Rows<'_>, worker: &Worker<'_>| {
             let wide = exact::widen(part);
             let wide: One<&[f64]> = wide.chunks_exact(self.dim).collect();
             let mut lists: One<Option<List>> = wide.iter().map(|_| None).collect();
-            graph::search(corpus, &lane, graph, &wide, k, effort, |i, list| {
+            graph::search(corpus, &lane, graph, &wide, k, reach, |i, list| {
                 lists[i] = list;
                 worker.advance(work)
             });
@@ -677,7 +677,7 @@ impl<'a> Index<'a> {
             self.mend(threads, &mut Hushed(monitor))?;
             return Ok(None);
         }
-        // A walk that came to too few rows is no answer: all such queries are one batch.
+        // A walk that failed is no answer: all such queries are one batch.
         let exact: One<bool> = found.iter().map(Option::is_none).collect();
         if !exact.contains(&true) {
             return Ok(Some((found.into_iter().flatten().collect(), exact)));

@@ -390,7 +390,11 @@ pub(super) fn filter(object: &Bound<'_, PyAny>) -> PyResult<OwnedFilter> {
         )));
     }
     let mask = array.cast::<PyArrayDyn<bool>>()?.readonly();
-    Ok(OwnedFilter::Mask(mask.as_array().iter().copied().collect()))
+    let mask = match mask.as_slice() {
+        Ok(flags) => flags.to_vec(),
+        Err(_) => mask.as_array().iter().copied().collect(),
+    };
+    Ok(OwnedFilter::Mask(mask))
 }
 
 /// A positive whole number, as a parameter with a default.
