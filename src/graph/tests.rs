@@ -87,11 +87,11 @@ impl Monitor for Stop {
 
 #[test]
 fn an_edit_that_is_interrupted_or_forgotten_leaves_every_link_as_it_was() {
-    let data = Data::new(Metric::Euclidean, 9000, 20);
+    let data = Data::new(Metric::Euclidean, 9000, 100);
     let lane = data.lane(Isa::Portable);
     let graph = build(&lane, 5, 2, &mut Stages::new(&mut Silent, 0)).unwrap();
     let before = links(&graph, 9000);
-    let rows: Vec<u32> = (100..4100).collect();
+    let rows: Vec<u32> = (100..6100).collect();
     let mut edit = Edit::new(&graph, &lane, None);
     edit.remove(&rows, 2).unwrap();
     assert_ne!(links(&graph, 9000), before, "links are written in place");
