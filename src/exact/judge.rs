@@ -59,15 +59,28 @@ pub(super) fn brief(
     mut found: impl FnMut(&[Neighbor]),
 ) -> Result<()> {
     BRIEF.with_borrow_mut(|(numbers, near)| {
-        numbers.resize(2 * corpus.dim, 0.0);
-        let (query, row) = numbers.split_at_mut(corpus.dim);
+        // On lines of the cache: what was just written is read again at once, which takes longer where
+        // it lies across two.
+        let room = corpus.dim.next_multiple_of(8);
+        numbers.resize(2 * room + 8, 0.0);
+        let start = numbers.as_ptr().align_offset(64).min(8);
+        let (query, row) = numbers[start..].split_at_mut(room);
+        let (query, row) = (&mut query[..corpus.dim], &mut row[..corpus.dim]);
+        // Loops, not iterators' methods, which would not be inlined into the instruction set.
         let bad = float::dispatch(
             #[inline(always)]
             || {
-                (0..queries.len()).find(|&i| {
+                for i in 0..queries.len() {
                     queries.read_here(i, query);
-                    !query.iter().fold(true, |fine, x| fine & (x.abs() <= LARGEST))
-                })
+                    let mut fine = true;
+                    for x in &*query {
+                        fine &= x.abs() <= LARGEST;
+                    }
+                    if !fine {
+                        return Some(i);
+                    }
+                }
+                None
             },
         );
         if let Some(i) = bad {
@@ -81,15 +94,17 @@ pub(super) fn brief(
             near.clear();
             for (c, chunk) in corpus.chunks.iter().enumerate() {
                 let rows = chunk.rows();
-                let allowed = |&i: &usize| corpus.allowed.is_none_or(|a| a.contains(c * CHUNK + i));
+                let allowed = |i: usize| corpus.allowed.is_none_or(|a| a.contains(c * CHUNK + i));
                 // One way into the instruction set for all rows.
                 float::dispatch(
                     #[inline(always)]
                     || {
-                        for i in (0..rows.len()).filter(allowed) {
-                            rows.read_here(i, row);
-                            let distance = judge.distance_here(row);
-                            near.push(Neighbor { distance, row: (c * CHUNK + i) as u32 });
+                        for i in 0..rows.len() {
+                            if allowed(i) {
+                                rows.read_here(i, row);
+                                let distance = judge.distance_here(row);
+                                near.push(Neighbor { distance, row: (c * CHUNK + i) as u32 });
+                            }
                         }
                     },
                 );
