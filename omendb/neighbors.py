@@ -7,6 +7,7 @@ changes engines by changing one import. scikit-learn is needed here and nowhere 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from itertools import pairwise
 from numbers import Integral, Real
 from typing import Any, Literal, Self, TypeAlias, overload
@@ -20,25 +21,42 @@ try:
     from joblib import cpu_count
     from scipy.sparse import csr_array, csr_matrix
     from sklearn import get_config
-    from sklearn.base import BaseEstimator
+    from sklearn.base import (
+        BaseEstimator,
+        ClassifierMixin,
+        ClassNamePrefixFeaturesOutMixin,
+        RegressorMixin,
+        TransformerMixin,
+    )
     from sklearn.utils import check_random_state
     from sklearn.utils._param_validation import Interval, StrOptions
+    from sklearn.utils.multiclass import check_classification_targets
     from sklearn.utils.validation import check_is_fitted, validate_data
 except ImportError as error:
     raise ImportError(
         "omendb.neighbors needs scikit-learn 1.6 or newer: pip install -U scikit-learn"
     ) from error
 
-__all__ = ["NearestNeighbors"]
+__all__ = [
+    "KNeighborsClassifier",
+    "KNeighborsRegressor",
+    "KNeighborsTransformer",
+    "NearestNeighbors",
+    "RadiusNeighborsTransformer",
+]
 
 _Distances: TypeAlias = NDArray[np.float32] | NDArray[np.float64]
 _Mode: TypeAlias = Literal["connectivity", "distance"]
+_Algorithm: TypeAlias = Literal["auto", "exact", "brute", "graph"]
+_Weights: TypeAlias = Literal["uniform", "distance"] | Callable[[NDArray[Any]], NDArray[Any]] | None
 
 _METRICS = {
     *("euclidean", "l2", "sqeuclidean", "cosine", "inner_product", "ip", "dot"),
     *("manhattan", "l1", "cityblock", "chebyshev", "linf", "minkowski"),
 }
 _MINKOWSKI = {1: "manhattan", 2: "euclidean", np.inf: "chebyshev"}
+# Parameters that all estimators have.
+_SEARCH = ("algorithm", "metric", "p", "target_recall", "random_state", "n_jobs")
 
 
 class NearestNeighbors(BaseEstimator):
@@ -121,7 +139,7 @@ class NearestNeighbors(BaseEstimator):
         *,
         n_neighbors: int | None = 5,
         radius: float | None = 1.0,
-        algorithm: Literal["auto", "exact", "brute", "graph"] = "auto",
+        algorithm: _Algorithm = "auto",
         metric: str = "minkowski",
         p: float | None = 2,
         target_recall: float = 0.95,
@@ -161,12 +179,16 @@ class NearestNeighbors(BaseEstimator):
             If `X` is sparse or does not hold real numbers.
         """
         self._validate_params()
+        return self._fit_rows(self._validated(X, reset=True))
+
+    def _fit_rows(self, vectors: NDArray[Any]) -> Self:
+        """Index rows that scikit-learn has looked at."""
         metric = self.metric
         if metric == "minkowski":
             if self.p not in _MINKOWSKI:
                 raise ValueError(f"metric='minkowski' needs p of 1, 2 or infinity, got {self.p!r}")
             metric = _MINKOWSKI[self.p]
-        vectors, threads = self._validated(X, reset=True), self._threads()
+        threads = self._threads()
         if self.algorithm == "graph":
             seed = int(check_random_state(self.random_state).randint(2**31))
             self._index = Index(vectors, metric=metric, method="graph", seed=seed, threads=threads)
@@ -421,14 +443,13 @@ class NearestNeighbors(BaseEstimator):
         arrays = get_config().get("sparse_interface") == "sparray"
         return (csr_array if arrays else csr_matrix)((edges, rows, offsets), shape=shape)
 
-    def _validated(self, X: ArrayLike, *, reset: bool) -> NDArray[Any]:
+    def _validated(self, X: ArrayLike, *, reset: bool, **more: Any) -> Any:
         """Check `X` as scikit-learn does; a C-contiguous array comes back as it is."""
-        options: dict[str, Any] = {"order": "C", "reset": reset}
+        options: dict[str, Any] = {"order": "C", "reset": reset, **more}
         if getattr(getattr(X, "dtype", None), "name", None) == "bfloat16":
             # scikit-learn does not know the type; the index checks its values.
             options |= {"dtype": None, "ensure_all_finite": False}
-        validated: NDArray[Any] = validate_data(self, X, **options)
-        return validated
+        return validate_data(self, X, **options)
 
     def _threads(self) -> int | None:
         """Threads by `n_jobs`; ``None`` for all cores."""
@@ -436,6 +457,457 @@ class NearestNeighbors(BaseEstimator):
             share = os.environ.get("OMP_NUM_THREADS", "")
             return int(share) or None if share.isdecimal() else None
         return int(self.n_jobs if self.n_jobs > 0 else max(1, cpu_count() + 1 + self.n_jobs))
+
+
+class KNeighborsTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NearestNeighbors):
+    """Data into the sparse graph of its nearest neighbours, for pipelines.
+
+    In place of `sklearn.neighbors.KNeighborsTransformer`: what follows in a pipeline takes
+    ``metric="precomputed"`` (or ``affinity="precomputed_nearest_neighbors"``).
+
+    Parameters
+    ----------
+    mode : {"distance", "connectivity"}, default="distance"
+        Whether an edge holds the distance or 1.0. With distances one neighbour more is given, since
+        each fitted row is its own first neighbour, which those who read the graph leave out.
+    n_neighbors : int, default=5
+        Neighbours per row.
+    algorithm, metric, p, target_recall, random_state, n_jobs
+        As in `NearestNeighbors`.
+
+    Examples
+    --------
+    >>> from omendb.neighbors import KNeighborsTransformer
+    >>> graph = KNeighborsTransformer(n_neighbors=1).fit_transform([[0.0], [1.0], [3.0]])
+    >>> graph.toarray().tolist()
+    [[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 2.0, 0.0]]
+    """
+
+    _parameter_constraints = {  # noqa: RUF012
+        **{key: NearestNeighbors._parameter_constraints[key] for key in _SEARCH},
+        "n_neighbors": [Interval(Integral, 1, None, closed="left")],
+        "mode": [StrOptions({"distance", "connectivity"})],
+    }
+
+    def __init__(
+        self,
+        *,
+        mode: _Mode = "distance",
+        n_neighbors: int = 5,
+        algorithm: _Algorithm = "auto",
+        metric: str = "minkowski",
+        p: float | None = 2,
+        target_recall: float = 0.95,
+        random_state: Any = 0,
+        n_jobs: int | None = None,
+    ) -> None:
+        super().__init__(
+            n_neighbors=n_neighbors,
+            radius=None,
+            algorithm=algorithm,
+            metric=metric,
+            p=p,
+            target_recall=target_recall,
+            random_state=random_state,
+            n_jobs=n_jobs,
+        )
+        self.mode = mode
+
+    @property
+    def _n_features_out(self) -> int:
+        return self.n_samples_fit_
+
+    def transform(self, X: ArrayLike) -> Any:
+        """Give the graph from the rows of `X` to the fitted rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_queries, n_features)
+            Rows like those that were fitted, or these themselves.
+
+        Returns
+        -------
+        scipy.sparse.csr_matrix of shape (n_queries, n_samples_fit_)
+            Each row has ``n_neighbors`` edges, and one more where `mode` is "distance".
+        """
+        check_is_fitted(self)
+        k = (self.n_neighbors or 1) + (self.mode == "distance")
+        return self.kneighbors_graph(X, k, self.mode)
+
+    def fit_transform(self, X: ArrayLike, y: object = None) -> Any:
+        """Fit, and give the graph among the fitted rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            The rows.
+        y : ignored
+            Present by scikit-learn's convention.
+
+        Returns
+        -------
+        scipy.sparse.csr_matrix of shape (n_samples, n_samples)
+            As from `transform`.
+        """
+        return self.fit(X).transform(X)
+
+
+class RadiusNeighborsTransformer(
+    ClassNamePrefixFeaturesOutMixin, TransformerMixin, NearestNeighbors
+):
+    """Data into the sparse graph of all neighbours within a radius, for pipelines.
+
+    In place of `sklearn.neighbors.RadiusNeighborsTransformer`. The answers are always exact.
+
+    Parameters
+    ----------
+    mode : {"distance", "connectivity"}, default="distance"
+        Whether an edge holds the distance or 1.0.
+    radius : float, default=1.0
+        Largest distance, inclusive.
+    algorithm, metric, p, target_recall, random_state, n_jobs
+        As in `NearestNeighbors`.
+
+    Examples
+    --------
+    >>> from omendb.neighbors import RadiusNeighborsTransformer
+    >>> graph = RadiusNeighborsTransformer(radius=1.5).fit_transform([[0.0], [1.0], [3.0]])
+    >>> graph.toarray().tolist()
+    [[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 0.0]]
+    """
+
+    _parameter_constraints = {  # noqa: RUF012
+        **{key: NearestNeighbors._parameter_constraints[key] for key in _SEARCH},
+        "radius": [Interval(Real, 0, None, closed="both")],
+        "mode": [StrOptions({"distance", "connectivity"})],
+    }
+
+    def __init__(
+        self,
+        *,
+        mode: _Mode = "distance",
+        radius: float = 1.0,
+        algorithm: _Algorithm = "auto",
+        metric: str = "minkowski",
+        p: float | None = 2,
+        target_recall: float = 0.95,
+        random_state: Any = 0,
+        n_jobs: int | None = None,
+    ) -> None:
+        super().__init__(
+            n_neighbors=None,
+            radius=radius,
+            algorithm=algorithm,
+            metric=metric,
+            p=p,
+            target_recall=target_recall,
+            random_state=random_state,
+            n_jobs=n_jobs,
+        )
+        self.mode = mode
+
+    @property
+    def _n_features_out(self) -> int:
+        return self.n_samples_fit_
+
+    def transform(self, X: ArrayLike) -> Any:
+        """Give the graph from the rows of `X` to the fitted rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_queries, n_features)
+            Rows like those that were fitted, or these themselves.
+
+        Returns
+        -------
+        scipy.sparse.csr_matrix of shape (n_queries, n_samples_fit_)
+            An edge for each neighbour, a fitted row's own included.
+        """
+        check_is_fitted(self)
+        return self.radius_neighbors_graph(X, mode=self.mode, sort_results=True)
+
+    def fit_transform(self, X: ArrayLike, y: object = None) -> Any:
+        """Fit, and give the graph among the fitted rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            The rows.
+        y : ignored
+            Present by scikit-learn's convention.
+
+        Returns
+        -------
+        scipy.sparse.csr_matrix of shape (n_samples, n_samples)
+            As from `transform`.
+        """
+        return self.fit(X).transform(X)
+
+
+class _Supervised(NearestNeighbors):
+    """What the classifier and the regressor share: targets, and weights of neighbours."""
+
+    _parameter_constraints = {  # noqa: RUF012
+        **{key: NearestNeighbors._parameter_constraints[key] for key in _SEARCH},
+        "n_neighbors": [Interval(Integral, 1, None, closed="left")],
+        "weights": [StrOptions({"uniform", "distance"}), callable, None],
+    }
+
+    def __init__(
+        self,
+        n_neighbors: int = 5,
+        *,
+        weights: _Weights = "uniform",
+        algorithm: _Algorithm = "auto",
+        metric: str = "minkowski",
+        p: float | None = 2,
+        target_recall: float = 0.95,
+        random_state: Any = 0,
+        n_jobs: int | None = None,
+    ) -> None:
+        super().__init__(
+            n_neighbors=n_neighbors,
+            radius=None,
+            algorithm=algorithm,
+            metric=metric,
+            p=p,
+            target_recall=target_recall,
+            random_state=random_state,
+            n_jobs=n_jobs,
+        )
+        self.weights = weights
+
+    def __sklearn_tags__(self) -> Any:
+        """Tell scikit-learn that targets are needed, of one column or several."""
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = True
+        tags.target_tags.multi_output = True
+        return tags
+
+    def _weighted(self, X: ArrayLike | None) -> tuple[NDArray[np.int64], NDArray[Any] | None]:
+        """Neighbours of each query and their weights, of shape (n_queries, n_neighbors)."""
+        distances, rows = self._k_nearest(X, None)
+        if self.weights in (None, "uniform"):
+            return rows, None
+        if self.weights == "distance":
+            # Where some neighbour is in the same place, only such neighbours count.
+            same = distances == 0
+            with np.errstate(divide="ignore"):
+                weights = 1.0 / distances
+            found = same.any(axis=1)
+            weights[found] = same[found]
+            return rows, weights
+        weights = np.asarray(self.weights(distances), dtype=float)  # type: ignore[operator]
+        if weights.shape != rows.shape:
+            raise ValueError(
+                f"expected the callable to give weights of shape {rows.shape}, as the distances "
+                f"have, got {weights.shape}"
+            )
+        return rows, weights
+
+
+class KNeighborsClassifier(ClassifierMixin, _Supervised):
+    """The class that most of the nearest neighbours have.
+
+    In place of `sklearn.neighbors.KNeighborsClassifier`, and with its answers.
+
+    Parameters
+    ----------
+    n_neighbors : int, default=5
+        Neighbours that vote.
+    weights : {"uniform", "distance"}, callable or None, default="uniform"
+        What a vote counts: the same, the inverse of the distance (where neighbours are in the same
+        place as the query, theirs alone), or what a callable makes of an array of distances.
+    algorithm, metric, p, target_recall, random_state, n_jobs
+        As in `NearestNeighbors`.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,), or a list of such
+        Classes seen in `fit`; a list where there are several targets.
+    outputs_2d_ : bool
+        Whether the targets came in two dimensions.
+
+    Examples
+    --------
+    >>> from omendb.neighbors import KNeighborsClassifier
+    >>> classifier = KNeighborsClassifier(n_neighbors=3).fit([[0], [1], [2], [3]], [0, 0, 1, 1])
+    >>> classifier.predict([[1.1]]).tolist(), classifier.predict_proba([[0.9]]).round(2).tolist()
+    ([0], [[0.67, 0.33]])
+    """
+
+    def __sklearn_tags__(self) -> Any:
+        """Tell scikit-learn that several labels may be given."""
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags
+
+    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:  # type: ignore[override]
+        """Index the rows of `X`, each of which has its class in `y`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            As in `NearestNeighbors.fit`.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Classes: integers, strings or booleans.
+
+        Returns
+        -------
+        self : KNeighborsClassifier
+            The fitted estimator.
+        """
+        self._validate_params()
+        vectors, y = self._validated(X, reset=True, y=y, multi_output=True)
+        check_classification_targets(y)
+        targets = np.asarray(y)
+        self.outputs_2d_ = targets.ndim == 2 and targets.shape[1] > 1
+        columns = targets.reshape(len(targets), -1)
+        found = [np.unique(column, return_inverse=True) for column in columns.T]
+        classes = [classes for classes, _ in found]
+        self._codes = [codes for _, codes in found]
+        self.classes_ = classes if self.outputs_2d_ else classes[0]
+        return self._fit_rows(vectors)
+
+    def predict(self, X: ArrayLike | None) -> NDArray[Any]:
+        """Give the class of each query; the first of those that have as many votes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_queries, n_features), or None
+            ``None`` asks with each fitted row, which does not vote for itself.
+
+        Returns
+        -------
+        ndarray of shape (n_queries,) or (n_queries, n_outputs)
+            Classes.
+        """
+        chosen = [classes[votes.argmax(axis=1)] for classes, votes in self._votes(X)]
+        return np.stack(chosen, axis=1) if self.outputs_2d_ else chosen[0]
+
+    def predict_proba(self, X: ArrayLike | None) -> Any:
+        """Give the share of the votes that each class has.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_queries, n_features), or None
+            As in `predict`.
+
+        Returns
+        -------
+        ndarray of shape (n_queries, n_classes), or a list of such
+            Classes in the order of ``classes_``; a list where there are several targets.
+        """
+        shares = [votes / votes.sum(axis=1, keepdims=True) for _, votes in self._votes(X)]
+        return shares if self.outputs_2d_ else shares[0]
+
+    def score(self, X: ArrayLike | None, y: ArrayLike, sample_weight: Any = None) -> float:
+        """Give the share of queries whose class is right.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_queries, n_features), or None
+            As in `predict`.
+        y : array-like of shape (n_queries,) or (n_queries, n_outputs)
+            The true classes.
+        sample_weight : array-like of shape (n_queries,), default=None
+            What each query counts.
+
+        Returns
+        -------
+        float
+            The accuracy.
+        """
+        return float(super().score(X, y, sample_weight))
+
+    def _votes(self, X: ArrayLike | None) -> list[tuple[NDArray[Any], NDArray[np.float64]]]:
+        """For each target its classes, and their votes of shape (n_queries, n_classes)."""
+        check_is_fitted(self)
+        rows, weights = self._weighted(X)
+        if weights is None:
+            weights = np.ones(rows.shape)
+        elif (weights == 0).all(axis=1).any():
+            raise ValueError(
+                "All neighbors of some sample is getting zero weights. Please modify 'weights' to "
+                "avoid this case if you are using a user-defined function."
+            )
+        answers = []
+        all_classes = self.classes_ if self.outputs_2d_ else [self.classes_]
+        queries = np.arange(len(rows))
+        for classes, codes in zip(all_classes, self._codes, strict=True):
+            votes = np.zeros((len(rows), len(classes)))
+            # Neighbour by neighbour, as scikit-learn adds them: the same sums, to the last bit.
+            for neighbours, counts in zip(codes[rows].T, weights.T, strict=True):
+                votes[queries, neighbours] += counts
+            answers.append((classes, votes))
+        return answers
+
+
+class KNeighborsRegressor(RegressorMixin, _Supervised):
+    """The mean of the nearest neighbours' targets.
+
+    In place of `sklearn.neighbors.KNeighborsRegressor`, and with its answers.
+
+    Parameters
+    ----------
+    n_neighbors : int, default=5
+        Neighbours whose targets are averaged.
+    weights : {"uniform", "distance"}, callable or None, default="uniform"
+        What a neighbour counts: the same, the inverse of the distance (where neighbours are in the
+        same place as the query, they alone), or what a callable makes of an array of distances.
+    algorithm, metric, p, target_recall, random_state, n_jobs
+        As in `NearestNeighbors`.
+
+    Examples
+    --------
+    >>> from omendb.neighbors import KNeighborsRegressor
+    >>> KNeighborsRegressor(2).fit([[0], [1], [2], [3]], [0, 0, 1, 1]).predict([[1.5]]).tolist()
+    [0.5]
+    """
+
+    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:  # type: ignore[override]
+        """Index the rows of `X`, each of which has its target in `y`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            As in `NearestNeighbors.fit`.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Numbers.
+
+        Returns
+        -------
+        self : KNeighborsRegressor
+            The fitted estimator.
+        """
+        self._validate_params()
+        vectors, y = self._validated(X, reset=True, y=y, multi_output=True, y_numeric=True)
+        self._y = np.asarray(y)
+        return self._fit_rows(vectors)
+
+    def predict(self, X: ArrayLike | None) -> NDArray[Any]:
+        """Give the mean target of each query's neighbours.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_queries, n_features), or None
+            ``None`` asks with each fitted row, which does not count for itself.
+
+        Returns
+        -------
+        ndarray of shape (n_queries,) or (n_queries, n_outputs)
+            As the targets came.
+        """
+        check_is_fitted(self)
+        rows, weights = self._weighted(X)
+        targets = self._y.reshape(len(self._y), -1)
+        if weights is None:
+            means = np.mean(targets[rows], axis=1)
+        else:
+            sums = np.einsum("qn,qno->qo", weights, targets[rows].astype(float))
+            means = sums / weights.sum(axis=1, keepdims=True)
+        answers: NDArray[Any] = means if self._y.ndim == 2 else means[:, 0]
+        return answers
 
 
 def _check_mode(mode: str) -> None:
