@@ -587,28 +587,27 @@ impl<'a> Index<'a> {
         if options.effort == Some(0) {
             return Err(Error::invalid("expected effort of at least 1, got 0"));
         }
-        let published = self.published();
-        let state = &published.state;
-        let selection = state.selection(options.filter, published.places.as_ref())?;
+        let (state, selection) = {
+            let published = self.published();
+            let selection = published.state.selection(options.filter, published.places.as_ref())?;
+            (Arc::clone(&published.state), selection)
+        };
         if options.method == Method::Graph && state.seed.is_none() {
             return Err(Error::invalid(
                 "the index has no graph: call build_graph() first, or search with method 'auto' \
                  or 'exact'",
             ));
         }
-        let corpus = self.corpus(state, selection.as_deref());
+        let corpus = self.corpus(&state, selection.as_deref());
         let k = match goal {
             Goal::Nearest(k) => k.min(corpus.candidates()),
             Goal::Within(_) => 0,
         };
         hits.begin(k);
         let walks = state.graph.is_some() && options.method == Method::Graph;
-        if !walks && exact::brief(corpus, queries, goal, |list| hits.push(state, list, true))? {
-            return state.sound(); // over sooner than the state could be taken along
+        if !walks && exact::brief(corpus, queries, goal, |list| hits.push(&state, list, true))? {
+            return state.sound();
         }
-        let state = Arc::clone(state);
-        drop(published);
-        let corpus = self.corpus(&state, selection.as_deref());
         let walked = match goal {
             Goal::Nearest(_) => {
                 self.walk(&state, corpus, queries, k, options, (threads, monitor))?
