@@ -459,7 +459,20 @@ class NearestNeighbors(BaseEstimator):
         return int(self.n_jobs if self.n_jobs > 0 else max(1, cpu_count() + 1 + self.n_jobs))
 
 
-class KNeighborsTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NearestNeighbors):
+class _Transformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NearestNeighbors):
+    """What both transformers are: estimators whose columns are the fitted rows."""
+
+    _parameter_constraints = {  # noqa: RUF012
+        **{key: NearestNeighbors._parameter_constraints[key] for key in _SEARCH},
+        "mode": [StrOptions({"distance", "connectivity"})],
+    }
+
+    @property
+    def _n_features_out(self) -> int:
+        return self.n_samples_fit_
+
+
+class KNeighborsTransformer(_Transformer):
     """Data into the sparse graph of its nearest neighbours, for pipelines.
 
     In place of `sklearn.neighbors.KNeighborsTransformer`: what follows in a pipeline takes
@@ -484,9 +497,8 @@ class KNeighborsTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, N
     """
 
     _parameter_constraints = {  # noqa: RUF012
-        **{key: NearestNeighbors._parameter_constraints[key] for key in _SEARCH},
+        **_Transformer._parameter_constraints,
         "n_neighbors": [Interval(Integral, 1, None, closed="left")],
-        "mode": [StrOptions({"distance", "connectivity"})],
     }
 
     def __init__(
@@ -513,10 +525,6 @@ class KNeighborsTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, N
         )
         self.mode = mode
 
-    @property
-    def _n_features_out(self) -> int:
-        return self.n_samples_fit_
-
     def transform(self, X: ArrayLike) -> Any:
         """Give the graph from the rows of `X` to the fitted rows.
 
@@ -530,31 +538,11 @@ class KNeighborsTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, N
         scipy.sparse.csr_matrix of shape (n_queries, n_samples_fit_)
             Each row has ``n_neighbors`` edges, and one more where `mode` is "distance".
         """
-        check_is_fitted(self)
         k = (self.n_neighbors or 1) + (self.mode == "distance")
         return self.kneighbors_graph(X, k, self.mode)
 
-    def fit_transform(self, X: ArrayLike, y: object = None) -> Any:
-        """Fit, and give the graph among the fitted rows.
 
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            The rows.
-        y : ignored
-            Present by scikit-learn's convention.
-
-        Returns
-        -------
-        scipy.sparse.csr_matrix of shape (n_samples, n_samples)
-            As from `transform`.
-        """
-        return self.fit(X).transform(X)
-
-
-class RadiusNeighborsTransformer(
-    ClassNamePrefixFeaturesOutMixin, TransformerMixin, NearestNeighbors
-):
+class RadiusNeighborsTransformer(_Transformer):
     """Data into the sparse graph of all neighbours within a radius, for pipelines.
 
     In place of `sklearn.neighbors.RadiusNeighborsTransformer`. The answers are always exact.
@@ -577,9 +565,8 @@ class RadiusNeighborsTransformer(
     """
 
     _parameter_constraints = {  # noqa: RUF012
-        **{key: NearestNeighbors._parameter_constraints[key] for key in _SEARCH},
+        **_Transformer._parameter_constraints,
         "radius": [Interval(Real, 0, None, closed="both")],
-        "mode": [StrOptions({"distance", "connectivity"})],
     }
 
     def __init__(
@@ -606,10 +593,6 @@ class RadiusNeighborsTransformer(
         )
         self.mode = mode
 
-    @property
-    def _n_features_out(self) -> int:
-        return self.n_samples_fit_
-
     def transform(self, X: ArrayLike) -> Any:
         """Give the graph from the rows of `X` to the fitted rows.
 
@@ -623,25 +606,7 @@ class RadiusNeighborsTransformer(
         scipy.sparse.csr_matrix of shape (n_queries, n_samples_fit_)
             An edge for each neighbour, a fitted row's own included.
         """
-        check_is_fitted(self)
         return self.radius_neighbors_graph(X, mode=self.mode, sort_results=True)
-
-    def fit_transform(self, X: ArrayLike, y: object = None) -> Any:
-        """Fit, and give the graph among the fitted rows.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            The rows.
-        y : ignored
-            Present by scikit-learn's convention.
-
-        Returns
-        -------
-        scipy.sparse.csr_matrix of shape (n_samples, n_samples)
-            As from `transform`.
-        """
-        return self.fit(X).transform(X)
 
 
 class _Supervised(NearestNeighbors):
@@ -687,23 +652,23 @@ class _Supervised(NearestNeighbors):
     def _weighted(self, X: ArrayLike | None) -> tuple[NDArray[np.int64], NDArray[Any] | None]:
         """Neighbours of each query and their weights, of shape (n_queries, n_neighbors)."""
         distances, rows = self._k_nearest(X, None)
-        if self.weights in (None, "uniform"):
-            return rows, None
-        if self.weights == "distance":
-            # Where some neighbour is in the same place, only such neighbours count.
-            same = distances == 0
-            with np.errstate(divide="ignore"):
-                weights = 1.0 / distances
-            found = same.any(axis=1)
-            weights[found] = same[found]
+        if callable(self.weights):
+            weights = np.asarray(self.weights(distances), dtype=float)
+            if weights.shape != rows.shape:
+                raise ValueError(
+                    f"expected the callable to give weights of shape {rows.shape}, as the "
+                    f"distances have, got {weights.shape}"
+                )
             return rows, weights
-        weights = np.asarray(self.weights(distances), dtype=float)  # type: ignore[operator]
-        if weights.shape != rows.shape:
-            raise ValueError(
-                f"expected the callable to give weights of shape {rows.shape}, as the distances "
-                f"have, got {weights.shape}"
-            )
-        return rows, weights
+        if self.weights != "distance":
+            return rows, None
+        # Where some neighbour is in the same place, only such neighbours count.
+        same = distances == 0
+        with np.errstate(divide="ignore"):
+            inverse = 1.0 / distances
+        found = same.any(axis=1)
+        inverse[found] = same[found]
+        return rows, inverse
 
 
 class KNeighborsClassifier(ClassifierMixin, _Supervised):
@@ -742,6 +707,7 @@ class KNeighborsClassifier(ClassifierMixin, _Supervised):
         tags.classifier_tags.multi_label = True
         return tags
 
+    # Unlike its base it needs targets, as scikit-learn's does.
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:  # type: ignore[override]
         """Index the rows of `X`, each of which has its class in `y`.
 
@@ -801,28 +767,8 @@ class KNeighborsClassifier(ClassifierMixin, _Supervised):
         shares = [votes / votes.sum(axis=1, keepdims=True) for _, votes in self._votes(X)]
         return shares if self.outputs_2d_ else shares[0]
 
-    def score(self, X: ArrayLike | None, y: ArrayLike, sample_weight: Any = None) -> float:
-        """Give the share of queries whose class is right.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_queries, n_features), or None
-            As in `predict`.
-        y : array-like of shape (n_queries,) or (n_queries, n_outputs)
-            The true classes.
-        sample_weight : array-like of shape (n_queries,), default=None
-            What each query counts.
-
-        Returns
-        -------
-        float
-            The accuracy.
-        """
-        return float(super().score(X, y, sample_weight))
-
     def _votes(self, X: ArrayLike | None) -> list[tuple[NDArray[Any], NDArray[np.float64]]]:
         """For each target its classes, and their votes of shape (n_queries, n_classes)."""
-        check_is_fitted(self)
         rows, weights = self._weighted(X)
         if weights is None:
             weights = np.ones(rows.shape)
@@ -865,6 +811,7 @@ class KNeighborsRegressor(RegressorMixin, _Supervised):
     [0.5]
     """
 
+    # Unlike its base it needs targets, as scikit-learn's does.
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:  # type: ignore[override]
         """Index the rows of `X`, each of which has its target in `y`.
 
@@ -898,7 +845,6 @@ class KNeighborsRegressor(RegressorMixin, _Supervised):
         ndarray of shape (n_queries,) or (n_queries, n_outputs)
             As the targets came.
         """
-        check_is_fitted(self)
         rows, weights = self._weighted(X)
         targets = self._y.reshape(len(self._y), -1)
         if weights is None:

@@ -20,7 +20,7 @@ use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use crate::error::Error;
+use crate::error::{Error, fault};
 use crate::index::{Filter, Hits, Index, Method, Options};
 use crate::metric::Metric;
 use crate::rows::{DType, Rows};
@@ -326,14 +326,7 @@ fn call(body: impl FnOnce() -> Outcome) -> omen_status {
     let failure = match catch_unwind(AssertUnwindSafe(body)) {
         Ok(Ok(())) => return OMEN_OK,
         Ok(Err(failure)) => failure,
-        Err(panic) => {
-            let text = panic.downcast_ref::<String>().map(String::as_str);
-            let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-            let text = text.unwrap_or("no message");
-            let message =
-                format!("a fault of omendb, please report it (nothing was changed): {text}");
-            Failure { status: OMEN_FAULT, message }
-        }
+        Err(panic) => Failure { status: OMEN_FAULT, message: fault(&*panic) },
     };
     let text = CString::new(failure.message.replace('\0', " ")).unwrap_or_default();
     // A thread that is ending has no place for it.
@@ -529,7 +522,7 @@ unsafe fn checked_size<T: Extensible>(pointer: *const T) -> Outcome<usize> {
 
 /// Writes what a caller asked for; of a struct of a later version, the part that is known.
 unsafe fn give<T: Extensible>(pointer: *mut T, value: T) {
-    let size = offset_of!(omen_options, size) + size_of::<u64>();
+    let size = size_of::<u64>();
     // SAFETY: `checked_size` found room for a `T`; its size stays as the caller set it.
     unsafe {
         ptr::copy_nonoverlapping(
@@ -551,14 +544,24 @@ fn extent(what: &str, n: u64, bytes: u64) -> Outcome<usize> {
     }
 }
 
+/// Checks that `n` pieces of so many bytes may lie at an address.
+#[inline]
+fn reach(what: &str, address: *const c_void, n: u64, bytes: u64) -> Outcome {
+    let extent = extent(what, n, bytes)?;
+    if n > 0 && address.is_null() {
+        return invalid(format!("expected {n} {what}, got NULL"));
+    }
+    if address.addr().checked_add(extent).is_none() {
+        return invalid(format!("expected the address of {n} {what}, got {address:?}"));
+    }
+    Ok(())
+}
+
 /// Checks a pointer to `n` values of a type.
 #[inline]
 fn array<T>(what: &str, pointer: *const T, n: u64) -> Outcome<usize> {
-    let bytes = extent(what, n, size_of::<T>() as u64)?;
-    if n > 0 && pointer.is_null() {
-        return invalid(format!("expected {n} {what}, got NULL"));
-    }
-    if !pointer.is_aligned() || pointer.addr().checked_add(bytes).is_none() {
+    reach(what, pointer.cast(), n, size_of::<T>() as u64)?;
+    if !pointer.is_aligned() {
         return invalid(format!("expected the address of {n} {what}, got {pointer:?}"));
     }
     Ok(n as usize)
@@ -593,13 +596,7 @@ unsafe fn rows(
     if n > u64::from(u32::MAX) {
         return invalid(format!("expected at most 4,294,967,295 {what}, got {n}"));
     }
-    let bytes = extent(what, n, stride)?;
-    if n > 0 && data.is_null() {
-        return invalid(format!("expected {n} {what}, got NULL"));
-    }
-    if data.addr().checked_add(bytes).is_none() {
-        return invalid(format!("expected the address of {n} {what}, got {data:?}"));
-    }
+    reach(what, data, n, stride)?;
     // SAFETY: the caller says that so many rows are there, and keeps them as the header tells.
     Ok(unsafe { Rows::from_raw(data.cast(), n as usize, dim, Some(stride as usize), dtype, None) })
 }
@@ -625,7 +622,6 @@ unsafe fn path<'a>(pointer: *const c_char) -> Outcome<&'a Path> {
 struct Question<'a> {
     queries: Rows<'static>,
     options: Options<'a>,
-    filter: Option<Filter<'a>>,
     threads: u64,
     exact: *mut u8,
 }
@@ -665,7 +661,7 @@ unsafe fn question<'a>(
     if !asked.exact.is_null() {
         array("exact", asked.exact, n)?;
     }
-    Ok(Question { queries, options, filter, threads: asked.threads, exact: asked.exact })
+    Ok(Question { queries, options, threads: asked.threads, exact: asked.exact })
 }
 
 /// Writes which answers are exact, where that was asked for.
@@ -684,6 +680,20 @@ fn place<T>(what: &str, pointer: *const T) -> Outcome {
         return invalid(format!("expected a place for {what}, got NULL"));
     }
     array(what, pointer, 1)?;
+    Ok(())
+}
+
+/// Writes a number about an index.
+unsafe fn give_number(
+    index: *const omen_index,
+    what: &str,
+    pointer: *mut u64,
+    number: fn(&Index<'static>) -> usize,
+) -> Outcome {
+    let index = find(index)?;
+    place(what, pointer)?;
+    // SAFETY: `place` looked at it.
+    unsafe { pointer.write(number(&index.index) as u64) };
     Ok(())
 }
 
@@ -838,7 +848,7 @@ pub unsafe extern "C" fn omen_search(
         array("ids", ids, answers)?;
         array("distances", distances, answers)?;
         array("counts", counts, n_queries)?;
-        let Question { queries, options, threads, exact, .. } = question;
+        let Question { queries, options, threads, exact } = question;
         let k = k as usize;
         let write = |hits: &mut Hits| {
             index.run(threads, |run| {
@@ -886,9 +896,9 @@ pub unsafe extern "C" fn omen_search_radius(
         let Some(found) = found else { return invalid("expected a callback, got NULL") };
         // SAFETY: handed on.
         let question = unsafe { question(&index, queries, n_queries, options)? };
-        let Question { queries, filter, threads, exact, .. } = question;
+        let Question { queries, options, threads, exact } = question;
         let hits = index.run(threads, |run| {
-            Ok(index.index.search_radius_with(&queries, radius, filter, run)?)
+            Ok(index.index.search_radius_with(&queries, radius, options.filter, run)?)
         })?;
         // SAFETY: handed on.
         unsafe { give_exact(exact, &hits) };
@@ -1011,25 +1021,15 @@ pub unsafe extern "C" fn omen_load(
 /// Writes the number of rows to *len. Threads: any.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn omen_len(index: *const omen_index, len: *mut u64) -> omen_status {
-    call(|| {
-        let index = find(index)?;
-        place("the length", len)?;
-        // SAFETY: `place` looked at it.
-        unsafe { len.write(index.index.len() as u64) };
-        Ok(())
-    })
+    // SAFETY: handed on.
+    call(|| unsafe { give_number(index, "the length", len, Index::len) })
 }
 
 /// Writes the numbers of a vector to *dim. Threads: any.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn omen_dim(index: *const omen_index, dim: *mut u64) -> omen_status {
-    call(|| {
-        let index = find(index)?;
-        place("the dimension", dim)?;
-        // SAFETY: `place` looked at it.
-        unsafe { dim.write(index.index.dim() as u64) };
-        Ok(())
-    })
+    // SAFETY: handed on.
+    call(|| unsafe { give_number(index, "the dimension", dim, Index::dim) })
 }
 
 /// Writes the ids of all rows, in the order that filter_bits is in, to ids, which has room for

@@ -4,6 +4,7 @@
 //! must not compile until every caller has decided what it means. Messages say what was
 //! expected, what came and, where it helps, what to do.
 
+use std::any::Any;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -62,6 +63,16 @@ pub enum Error {
     /// The caller's monitor asked to stop.
     #[error("interrupted")]
     Interrupted,
+}
+
+/// What a caller is told of a panic that was caught at a boundary, which would be a fault of ours.
+pub(crate) fn fault(panic: &(dyn Any + Send)) -> String {
+    let text = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("no message");
+    format!("a fault of omendb, please report it (nothing was changed): {text}")
 }
 
 impl Error {

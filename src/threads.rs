@@ -192,7 +192,12 @@ pub(crate) fn single<T>(
     let caller =
         Worker { job: &job, pending: Cell::new(0), monitor: Some(RefCell::new((monitor, None))) };
     let result = work(&caller);
-    let finished = !job.stopped.load(Ordering::Relaxed);
+    conclude(caller, result)
+}
+
+/// The result, if nobody has stopped the work and the monitor does not discard it.
+fn conclude<T>(caller: Worker<'_>, result: T) -> Result<T> {
+    let finished = !caller.job.stopped.load(Ordering::Relaxed);
     let finished = finished && caller.monitor.is_none_or(|monitor| monitor.into_inner().0.finish());
     if finished { Ok(result) } else { Err(Error::Interrupted) }
 }
@@ -259,9 +264,7 @@ pub(crate) fn run<T: Send>(
             results.extend(slot.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner));
         }
     }
-    let finished = !job.stopped.load(Ordering::Relaxed) && results.len() == tasks;
-    let finished = finished && caller.monitor.is_none_or(|monitor| monitor.into_inner().0.finish());
-    if finished { Ok(results) } else { Err(Error::Interrupted) }
+    if results.len() < tasks { Err(Error::Interrupted) } else { conclude(caller, results) }
 }
 
 /// May stop the work, but hears of no progress.

@@ -158,7 +158,7 @@ pub enum Method {
 pub struct Options<'a> {
     method: Method,
     effort: Option<usize>,
-    filter: Option<Filter<'a>>,
+    pub(crate) filter: Option<Filter<'a>>,
 }
 
 impl<'a> Options<'a> {

@@ -6,7 +6,7 @@ use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, fault};
 use crate::threads::{Monitor, Run};
 
 /// Who hears of progress.
@@ -115,16 +115,7 @@ pub(super) fn run<T: Send>(
             Err(monitor.error.take().unwrap_or_else(|| Error::Interrupted.into()))
         }
         Ok(Err(error)) => Err(error.into()),
-        Err(panic) => {
-            let text = panic
-                .downcast_ref::<String>()
-                .map(String::as_str)
-                .or_else(|| panic.downcast_ref::<&str>().copied())
-                .unwrap_or("no message");
-            Err(PyRuntimeError::new_err(format!(
-                "a fault of omendb, please report it (nothing was changed): {text}"
-            )))
-        }
+        Err(panic) => Err(PyRuntimeError::new_err(fault(&*panic))),
     };
     if let Listener::Bar(bar, _) = &monitor.listener {
         bar.call_method0(py, "close")?;
