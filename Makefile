@@ -67,7 +67,7 @@ header: ## rewrite include/omendb.h and the list of its lines from src/capi.rs
 test: test-rust test-python ## the whole test suite: Rust, Python and C
 
 test-rust: ## Rust tests; needs no Python
-	cargo test $(LOCKED)
+	cargo test $(LOCKED) --features table
 
 test-python: $(EXTENSION) $(VENV)/.dev capi ## Python and C tests, README and docstrings
 	$(PY) -m pytest
@@ -78,7 +78,7 @@ test-slow: $(EXTENSION) $(VENV)/.dev ## all Python tests, slow ones too, on many
 test-qemu: $(EXTENSION) $(VENV)/.dev ## Rust tests and README on CPUs without AVX and AVX-512
 	for cpu in Nehalem Haswell; do \
 		CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="qemu-x86_64 -cpu $$cpu" \
-			cargo test --target x86_64-unknown-linux-gnu $(LOCKED) && \
+			cargo test --target x86_64-unknown-linux-gnu $(LOCKED) --features table && \
 		OPENBLAS_CORETYPE=$$cpu qemu-x86_64 -cpu $$cpu \
 			$(PY) -m pytest -o timeout=0 tests/test_docs.py || exit 1; \
 	done

@@ -51,7 +51,11 @@ HOMES = {
         "file/map.rs",
         "index/saved.rs",
     ),
-    "arrow_ipc": ("file/format.rs", "file/tests.rs"),
+    "arrow_array": ("file", "index/columns.rs", "python"),
+    "arrow_buffer": ("file",),
+    "arrow_data": ("file",),
+    "arrow_ipc": ("file",),
+    "arrow_schema": ("file", "index/columns.rs", "python"),
     "flatbuffers": ("file/format.rs", "file/tests.rs"),
 }
 

@@ -7,23 +7,28 @@
 use std::collections::HashSet;
 use std::ops::Range;
 
+use arrow_ipc::convert::IpcSchemaEncoder;
+use arrow_ipc::writer::DictionaryTracker;
 use arrow_ipc::{
-    Block, Buffer, Endianness, Field, FieldArgs, FieldNode, FixedSizeList, FixedSizeListArgs,
-    FloatingPoint, FloatingPointArgs, Footer, FooterArgs, Int, IntArgs, KeyValue, KeyValueArgs,
-    Message, MessageArgs, MessageHeader, MetadataVersion, Precision, RecordBatch, RecordBatchArgs,
-    Schema, SchemaArgs, Type, root_as_footer_with_opts, root_as_message_with_opts,
+    Block, Buffer, DictionaryBatch, DictionaryBatchArgs, DictionaryKind, Endianness, Field,
+    FieldNode, Footer, FooterArgs, Int, KeyValue, KeyValueArgs, Message, MessageArgs,
+    MessageHeader, MetadataVersion, RecordBatch, RecordBatchArgs, Type, root_as_footer_with_opts,
+    root_as_message_with_opts,
 };
+use arrow_schema::Schema;
 use flatbuffers::{
     FlatBufferBuilder, ForwardsUOffset, InvalidFlatbuffer, UnionWIPOffset, Vector, VerifierOptions,
     WIPOffset,
 };
 
 use super::map::Map;
-use super::{ALIGN, BLOCK, Kind, Shape, from_hex, to_hex};
+use super::{ALIGN, BLOCK, Form, Shape, from_hex, to_hex};
 use crate::error::{Error, Result};
 
 /// The version of the layout that `mod.rs` describes.
-const FORMAT: &str = "1";
+const FORMAT: &str = "2";
+/// An older one that is read as well: it is what the present one is without arrays.
+const PLAIN_FORMAT: &str = "1";
 /// How the file begins and, less the zeros, ends.
 const MAGIC: [u8; 8] = *b"ARROW1\0\0";
 /// The footer's length and the magic bytes after it.
@@ -35,15 +40,14 @@ const END: [u8; 8] = [0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0];
 /// The footer's end before it is sealed: the last string, its terminator, and padding.
 const UNSEALED: [u8; 12] = *b"00000000\0\0\0\0";
 
-type Pair<'a> = (&'a str, &'a str);
 type Pairs<'a> = Vector<'a, ForwardsUOffset<KeyValue<'a>>>;
 
-/// Where everything lies in the body, for given rows and columns.
+/// Where everything lies in the body of a batch, for given rows and columns.
 pub(super) struct Layout {
     nodes: Vec<FieldNode>,
     buffers: Vec<Buffer>,
-    /// The bytes of each column's values, counted from the body's start.
-    pub(super) data: Vec<Range<usize>>,
+    /// The column of each buffer that is there, and its bytes, counted from the body's start.
+    pub(super) data: Vec<(usize, Range<usize>)>,
     /// Bytes of the body.
     pub(super) body: usize,
 }
@@ -51,62 +55,125 @@ pub(super) struct Layout {
 impl Layout {
     /// None if the numbers are too large for any file.
     pub(super) fn new(rows: usize, shapes: &[Shape]) -> Option<Self> {
-        let int = |x: usize| i64::try_from(x).ok();
-        int(rows)?;
         let mut layout = Self { nodes: vec![], buffers: vec![], data: vec![], body: 0 };
-        for shape in shapes {
-            let values = rows.checked_mul(shape.width.max(1))?;
-            let (start, end) = (layout.body, values.checked_mul(shape.kind.size())?);
-            let end = start.checked_add(end)?;
-            layout.body = end.checked_next_multiple_of(ALIGN)?;
-            // A buffer of no length says that no value is null; a list has one of its own.
-            let none_null = Buffer::new(int(start)?, 0);
-            if shape.width > 0 {
-                layout.nodes.push(FieldNode::new(int(rows)?, 0));
-                layout.buffers.push(none_null);
+        for (column, shape) in shapes.iter().enumerate() {
+            let mut node = |values: usize, nulls: usize| {
+                layout.nodes.push(FieldNode::new(int(values)?, int(nulls)?));
+                Some(())
+            };
+            if shape.form == Form::Nothing {
+                node(rows, rows)?;
+                continue;
             }
-            layout.nodes.push(FieldNode::new(int(values)?, 0));
-            layout.buffers.push(none_null);
-            layout.buffers.push(Buffer::new(int(start)?, int(end - start)?));
-            layout.data.push(start..end);
+            node(rows, shape.nulls)?;
+            let values = match shape.form {
+                Form::List(width, _) => rows.checked_mul(i32::try_from(width).ok()? as usize)?,
+                _ => rows,
+            };
+            if shape.nulls > rows {
+                return None;
+            } else if shape.nulls > 0 {
+                layout.place(column, rows.div_ceil(8))?;
+            } else {
+                layout.skip()?;
+            }
+            match shape.form {
+                Form::Nothing => {}
+                Form::Bits => layout.place(column, rows.div_ceil(8))?,
+                Form::Fixed(size) => layout.place(column, rows.checked_mul(size)?)?,
+                Form::Variable(size) => {
+                    layout.place(column, rows.checked_add(1)?.checked_mul(size)?)?;
+                    layout.place(column, shape.bytes)?;
+                }
+                Form::List(_, kind) => {
+                    layout.nodes.push(FieldNode::new(int(values)?, 0));
+                    layout.skip()?;
+                    layout.place(column, values.checked_mul(kind.size())?)?;
+                }
+            }
         }
+        int(rows)?;
         int(layout.body)?;
         Some(layout)
     }
+
+    /// A buffer of no length says that no value is null.
+    fn skip(&mut self) -> Option<()> {
+        self.buffers.push(Buffer::new(int(self.body)?, 0));
+        Some(())
+    }
+
+    fn place(&mut self, column: usize, bytes: usize) -> Option<()> {
+        let (start, end) = (self.body, self.body.checked_add(bytes)?);
+        self.buffers.push(Buffer::new(int(start)?, int(bytes)?));
+        self.data.push((column, start..end));
+        self.body = end.checked_next_multiple_of(ALIGN)?;
+        Some(())
+    }
 }
 
-/// All that stands before the body.
-pub(super) struct Head {
-    pub(super) bytes: Vec<u8>,
-    /// Where the record batch's message begins.
-    batch: usize,
+fn int(x: usize) -> Option<i64> {
+    i64::try_from(x).ok()
 }
 
-/// Describes columns, before their values are written.
+/// A dictionary's values, or all columns: what stands before its body, and what that is.
+pub(super) struct Batch {
+    pub(super) head: Vec<u8>,
+    /// The bytes of its message, with which the head ends.
+    message: usize,
+    pub(super) layout: Layout,
+}
+
+/// Describes dictionaries and columns, before their values are written.
+///
+/// Each table is a number of rows and the columns that have so many; those of `schema` come last,
+/// its dictionaries, of one column each, before.
 ///
 /// # Errors
 ///
 /// `InvalidParameter` if the descriptions outgrow what Arrow allows.
-pub(super) fn head(
-    rows: usize,
-    shapes: &[Shape],
-    layout: &Layout,
-    metadata: &[Pair<'_>],
-) -> Result<Head> {
-    let mut bytes = MAGIC.to_vec();
+pub(super) fn batches(tables: &[(usize, Vec<Shape>)], schema: &Schema) -> Result<Vec<Batch>> {
+    let mut head = MAGIC.to_vec();
     let mut builder = FlatBufferBuilder::new();
-    let header = schema(&mut builder, shapes, metadata)?.as_union_value();
-    push_message(&mut bytes, builder, MessageHeader::Schema, header, 0, 8)?;
+    let header = encode(&mut builder, schema).as_union_value();
+    push_message(&mut head, builder, MessageHeader::Schema, header, 0, 8)?;
 
-    let batch = bytes.len();
-    let mut builder = FlatBufferBuilder::new();
-    let nodes = Some(builder.create_vector(&layout.nodes));
-    let buffers = Some(builder.create_vector(&layout.buffers));
-    let args = RecordBatchArgs { length: rows as i64, nodes, buffers, ..Default::default() };
-    let header = RecordBatch::create(&mut builder, &args).as_union_value();
-    let kind = MessageHeader::RecordBatch;
-    push_message(&mut bytes, builder, kind, header, layout.body as i64, ALIGN)?;
-    Ok(Head { bytes, batch })
+    let mut batches = Vec::with_capacity(tables.len());
+    for (number, (rows, shapes)) in tables.iter().enumerate() {
+        let layout = Layout::new(*rows, shapes).ok_or_else(|| {
+            Error::invalid(format!("a file cannot hold {rows} rows of this width"))
+        })?;
+        let mut builder = FlatBufferBuilder::new();
+        let nodes = Some(builder.create_vector(&layout.nodes));
+        let buffers = Some(builder.create_vector(&layout.buffers));
+        let length = *rows as i64;
+        let args = RecordBatchArgs { length, nodes, buffers, ..Default::default() };
+        let batch = RecordBatch::create(&mut builder, &args);
+        let (kind, header) = if number + 1 == tables.len() {
+            (MessageHeader::RecordBatch, batch.as_union_value())
+        } else {
+            let args = DictionaryBatchArgs { id: number as i64, data: Some(batch), isDelta: false };
+            let batch = DictionaryBatch::create(&mut builder, &args);
+            (MessageHeader::DictionaryBatch, batch.as_union_value())
+        };
+        let start = head.len();
+        push_message(&mut head, builder, kind, header, layout.body as i64, ALIGN)?;
+        batches.push(Batch {
+            message: head.len() - start,
+            head: std::mem::take(&mut head),
+            layout,
+        });
+    }
+    Ok(batches)
+}
+
+fn encode<'a>(
+    builder: &mut FlatBufferBuilder<'a>,
+    schema: &Schema,
+) -> WIPOffset<arrow_ipc::Schema<'a>> {
+    let mut tracker = DictionaryTracker::new(true); // it numbers dictionaries from 0
+    let mut encoder = IpcSchemaEncoder::new().with_dictionary_tracker(&mut tracker);
+    encoder.schema_to_fb_offset(builder, schema)
 }
 
 /// Appends a message, padded so that what follows begins at a multiple of `align`.
@@ -149,35 +216,36 @@ fn length(bytes: usize) -> Result<[u8; 4]> {
 ///
 /// # Errors
 ///
-/// `InvalidParameter` as for [`head`].
-pub(super) fn tail(
-    head: &Head,
-    shapes: &[Shape],
-    layout: &Layout,
-    metadata: &[Pair<'_>],
-    checksums: &[u32],
-) -> Result<Vec<u8>> {
+/// `InvalidParameter` as for [`batches`].
+pub(super) fn tail(batches: &[Batch], schema: &Schema, checksums: &[u32]) -> Result<Vec<u8>> {
+    let (mut blocks, mut described, mut end) = (Vec::new(), crc32fast::Hasher::new(), 0);
+    for Batch { head, message, layout } in batches {
+        let at = end + head.len() - message;
+        // A message's length fitted.
+        blocks.push(Block::new(at as i64, *message as i32, layout.body as i64));
+        described.update(head);
+        end += head.len() + layout.body;
+    }
     let mut builder = FlatBufferBuilder::new();
     // A flatbuffer grows from its end: the string that is made first comes last.
     let unsealed = builder.create_string("00000000");
     let seal = pair(&mut builder, "omendb.seal", unsealed);
-    let blocks = to_hex(checksums.iter().flat_map(|checksum| checksum.to_le_bytes()));
-    let first = to_hex(crc32fast::hash(&head.bytes).to_le_bytes());
+    let checksums = to_hex(checksums.iter().flat_map(|checksum| checksum.to_le_bytes()));
+    let described = to_hex(described.finalize().to_le_bytes());
     let mut entries = Vec::new();
-    for (key, value) in [("format", FORMAT), ("head", &first), ("blocks", &blocks)] {
+    for (key, value) in [("format", FORMAT), ("head", &described), ("blocks", &checksums)] {
         let value = builder.create_string(value);
         entries.push(pair(&mut builder, &format!("omendb.{key}"), value));
     }
     entries.push(seal);
     let entries = builder.create_vector(&entries);
-    let schema = schema(&mut builder, shapes, metadata)?;
-    let described = (head.bytes.len() - head.batch) as i32; // its message's length fitted
-    let block = Block::new(head.batch as i64, described, layout.body as i64);
+    let schema = encode(&mut builder, schema);
+    let dictionaries = blocks.len() - 1;
     let args = FooterArgs {
         version: MetadataVersion::V5,
         schema: Some(schema),
-        dictionaries: Some(builder.create_vector::<Block>(&[])),
-        recordBatches: Some(builder.create_vector(&[block])),
+        dictionaries: Some(builder.create_vector(&blocks[..dictionaries])),
+        recordBatches: Some(builder.create_vector(&blocks[dictionaries..])),
         custom_metadata: Some(entries),
     };
     let footer = Footer::create(&mut builder, &args);
@@ -206,86 +274,17 @@ fn pair<'a>(
     KeyValue::create(builder, &KeyValueArgs { key, value: Some(value) })
 }
 
-fn schema<'a>(
-    builder: &mut FlatBufferBuilder<'a>,
-    shapes: &[Shape],
-    metadata: &[Pair<'_>],
-) -> Result<WIPOffset<Schema<'a>>> {
-    let mut pairs = Vec::with_capacity(metadata.len());
-    for (key, value) in metadata {
-        let value = builder.create_string(value);
-        pairs.push(pair(builder, key, value));
-    }
-    let pairs = builder.create_vector(&pairs);
-    let mut fields = Vec::with_capacity(shapes.len());
-    for shape in shapes {
-        let (tag, value) = number(builder, shape.kind);
-        let plain = |builder: &mut _, name| field(builder, name, tag, value, &[]);
-        fields.push(if shape.width == 0 {
-            plain(builder, &shape.name)
-        } else {
-            let Ok(width) = i32::try_from(shape.width) else {
-                let width = shape.width;
-                return Err(Error::invalid(format!("a file cannot hold rows of {width} values")));
-            };
-            let item = plain(builder, "item");
-            let list = FixedSizeList::create(builder, &FixedSizeListArgs { listSize: width });
-            field(builder, &shape.name, Type::FixedSizeList, list.as_union_value(), &[item])
-        });
-    }
-    let fields = Some(builder.create_vector(&fields));
-    let args = SchemaArgs {
-        endianness: Endianness::Little,
-        fields,
-        custom_metadata: Some(pairs),
-        features: None,
-    };
-    Ok(Schema::create(builder, &args))
-}
-
-fn field<'a>(
-    builder: &mut FlatBufferBuilder<'a>,
-    name: &str,
-    tag: Type,
-    value: WIPOffset<UnionWIPOffset>,
-    children: &[WIPOffset<Field<'a>>],
-) -> WIPOffset<Field<'a>> {
-    let name = Some(builder.create_string(name));
-    let children = Some(builder.create_vector(children));
-    let args = FieldArgs {
-        name,
-        nullable: false,
-        type_type: tag,
-        type_: Some(value),
-        children,
-        ..Default::default()
-    };
-    Field::create(builder, &args)
-}
-
-fn number(builder: &mut FlatBufferBuilder<'_>, kind: Kind) -> (Type, WIPOffset<UnionWIPOffset>) {
-    let bits = kind.size() as i32 * 8;
-    let mut int =
-        |is_signed| Int::create(builder, &IntArgs { bitWidth: bits, is_signed }).as_union_value();
-    let precision = match kind {
-        Kind::I64 | Kind::I8 => return (Type::Int, int(true)),
-        Kind::U8 | Kind::U16 | Kind::U32 => return (Type::Int, int(false)),
-        Kind::F16 => Precision::HALF,
-        Kind::F32 => Precision::SINGLE,
-        Kind::F64 => Precision::DOUBLE,
-    };
-    let float = FloatingPoint::create(builder, &FloatingPointArgs { precision });
-    (Type::FloatingPoint, float.as_union_value())
-}
-
 /// What a file describes, once its description is known to be the only one possible.
 pub(super) struct Parts {
     pub(super) rows: usize,
+    /// The number of values of each dictionary.
+    pub(super) dictionaries: Vec<usize>,
+    /// The dictionaries, in the order of the columns that they belong to, then the columns.
     pub(super) shapes: Vec<Shape>,
     pub(super) metadata: Vec<(String, String)>,
-    /// The bytes of each column's values in the file.
-    pub(super) data: Vec<Range<usize>>,
-    /// One for each block of each column.
+    /// Every buffer in the order of the file: the number of its shape, and its bytes in the file.
+    pub(super) buffers: Vec<(usize, Range<usize>)>,
+    /// One for each block of each buffer.
     pub(super) checksums: Vec<u32>,
 }
 
@@ -362,67 +361,68 @@ pub(super) fn parse(map: &Map) -> Parsed<Parts> {
         entry.map(|(_, value)| *value).ok_or_else(|| format!("its footer has no {key}"))
     };
     let format = entry("omendb.format")?;
-    if format != FORMAT {
+    if format != FORMAT && format != PLAIN_FORMAT {
         let format = shown(format);
-        return Err(format!("its format is {format}, and this omendb reads format {FORMAT}"));
+        return Err(format!(
+            "its format is {format}, and this omendb reads formats up to {FORMAT}"
+        ));
     }
     ensure(footer.version() == MetadataVersion::V5, "its footer is not of Arrow's version 5")?;
-    let dictionaries = footer.dictionaries().map_or(0, |blocks| blocks.len());
-    ensure(dictionaries == 0, "it has dictionaries")?;
     let batches = footer.recordBatches().filter(|batches| batches.len() == 1);
-    let block = batches.ok_or("it has not one record batch")?.get(0);
-    let batch = usize::try_from(block.offset()).ok().filter(|at| at.is_multiple_of(8));
-    let described = usize::try_from(block.metaDataLength()).ok();
-    let body = usize::try_from(block.bodyLength()).ok();
-    let (Some(batch), Some(described), Some(body)) = (batch, described, body) else {
-        return Err("its record batch has an impossible place".into());
-    };
-    let origin = batch.checked_add(described).filter(|origin| origin.is_multiple_of(ALIGN));
-    let end = origin.and_then(|origin| origin.checked_add(body));
-    let (Some(origin), Some(end)) = (origin, end) else {
-        return Err("its record batch has an impossible place".into());
-    };
-    ensure(
-        batch >= MAGIC.len() && end.checked_add(END.len()) == Some(starts),
-        "its record batch does not fill the file",
-    )?;
+    let batches = batches.ok_or("it has not one record batch")?;
+    let mut places = Vec::new();
+    let (mut end, mut described) = (0, crc32fast::Hasher::new());
+    for block in footer.dictionaries().iter().flat_map(Vector::iter).chain(batches.iter()) {
+        let place = Place::of(block).ok_or("its record batch has an impossible place")?;
+        let right =
+            if end == 0 { place.message.start >= MAGIC.len() } else { place.message.start == end };
+        ensure(right && place.end <= starts, "its record batch does not fill the file")?;
+        map.hash(end..place.message.end, &mut described);
+        end = place.end;
+        places.push(place);
+    }
+    ensure(end.checked_add(END.len()) == Some(starts), "its record batch does not fill the file")?;
     ensure(map.read(end..starts) == END, "the mark between its columns and its footer is wrong")?;
     ensure(
-        is_checksum(entry("omendb.head")?, map.checksum(0..origin)),
+        is_checksum(entry("omendb.head")?, described.finalize()),
         "its head does not match its checksum",
     )?;
 
     let schema = footer.schema().ok_or("it has no schema")?;
     ensure(schema.endianness() == Endianness::Little, "it is big-endian")?;
-    let shapes = shapes(&schema)?;
-    let rows = {
-        let message = map.read(batch..origin);
-        let message = message.strip_prefix(&CONTINUATION);
-        let message = message.and_then(|message| message.split_first_chunk::<4>());
-        let (length, message) = message.ok_or("its record batch has no message")?;
-        ensure(
-            usize::try_from(i32::from_le_bytes(*length)) == Ok(message.len()),
-            "its record batch's message has another length than the footer says",
-        )?;
-        batch_rows(message, &shapes, body)?
-    };
-    let layout = Layout::new(rows, &shapes).filter(|layout| layout.body == body);
-    let layout = layout.ok_or("its columns do not fill its record batch")?;
-    let data: Vec<_> =
-        layout.data.iter().map(|data| origin + data.start..origin + data.end).collect();
-    let blocks = data.iter().map(|data| data.len().div_ceil(BLOCK)).sum::<usize>();
+    let columns = shapes(&schema)?;
+    let mut tables: Vec<Vec<Shape>> =
+        columns.iter().filter_map(Shape::dictionary).map(|shape| vec![shape]).collect();
+    tables.push(columns);
+    ensure(tables.len() == places.len(), "it has not one dictionary for each column of such")?;
+    let (mut counts, mut buffers) = (Vec::new(), Vec::new());
+    let mut before = 0;
+    for (number, (table, place)) in tables.iter_mut().zip(&places).enumerate() {
+        let dictionary = (number + 1 < places.len()).then_some(number as i64);
+        let (rows, layout) = read_batch(map, place, dictionary, table)?;
+        counts.push(rows);
+        let data = layout.data.into_iter();
+        let origin = place.message.end;
+        buffers.extend(
+            data.map(|(shape, data)| (before + shape, origin + data.start..origin + data.end)),
+        );
+        before += table.len();
+    }
+    let rows = counts.pop().unwrap_or_default();
+    let blocks = buffers.iter().map(|(_, bytes)| bytes.len().div_ceil(BLOCK)).sum::<usize>();
     let checksums = entry("omendb.blocks")?;
     let checksums = from_hex(checksums).filter(|bytes| bytes.len() == blocks * 4);
     let checksums = checksums.ok_or("it has not one checksum for each block")?;
     let checksums = checksums.as_chunks().0.iter().map(|&bytes| u32::from_le_bytes(bytes));
     Ok(Parts {
         rows,
-        shapes,
+        dictionaries: counts,
+        shapes: tables.into_iter().flatten().collect(),
         metadata: pairs(schema.custom_metadata())
             .into_iter()
             .map(|(key, value)| (key.to_owned(), value.to_owned()))
             .collect(),
-        data,
+        buffers,
         checksums: checksums.collect(),
     })
 }
@@ -432,11 +432,49 @@ fn pairs(entries: Option<Pairs<'_>>) -> Vec<(&str, &str)> {
     entries.filter_map(|entry| Some((entry.key()?, entry.value()?))).collect()
 }
 
-/// The rows of a record batch whose description is that of these columns.
-fn batch_rows(message: &[u8], shapes: &[Shape], body: usize) -> Parsed<usize> {
+/// Where a batch is.
+struct Place {
+    message: Range<usize>,
+    /// Where its body ends, which begins where its message ends.
+    end: usize,
+}
+
+impl Place {
+    fn of(block: &Block) -> Option<Self> {
+        let start = usize::try_from(block.offset()).ok().filter(|at| at.is_multiple_of(8))?;
+        let origin = start.checked_add(usize::try_from(block.metaDataLength()).ok()?)?;
+        let end = origin.checked_add(usize::try_from(block.bodyLength()).ok()?)?;
+        origin.is_multiple_of(ALIGN).then_some(Self { message: start..origin, end })
+    }
+}
+
+/// The rows of a batch whose description is that of these columns, and where those are. The
+/// shapes learn what only the description says.
+fn read_batch(
+    map: &Map,
+    place: &Place,
+    dictionary: Option<i64>,
+    shapes: &mut [Shape],
+) -> Parsed<(usize, Layout)> {
+    let body = place.end - place.message.end;
+    let message = map.read(place.message.clone());
+    let message = message.strip_prefix(&CONTINUATION);
+    let message = message.and_then(|message| message.split_first_chunk::<4>());
+    let (length, message) = message.ok_or("its record batch has no message")?;
+    ensure(
+        usize::try_from(i32::from_le_bytes(*length)) == Ok(message.len()),
+        "its record batch's message has another length than the footer says",
+    )?;
     let message = root_as_message_with_opts(&limits(message.len()), message)
         .map_err(|error| format!("its record batch's message: {}", first_line(&error)))?;
-    let batch = message.header_as_record_batch().ok_or("its message is not a record batch")?;
+    let batch = match dictionary {
+        None => message.header_as_record_batch().ok_or("its message is not a record batch")?,
+        Some(id) => message
+            .header_as_dictionary_batch()
+            .filter(|dictionary| dictionary.id() == id && !dictionary.isDelta())
+            .and_then(|dictionary| dictionary.data())
+            .ok_or("its message is not the dictionary that is due")?,
+    };
     ensure(
         message.version() == MetadataVersion::V5
             && usize::try_from(message.bodyLength()) == Ok(body),
@@ -448,58 +486,97 @@ fn batch_rows(message: &[u8], shapes: &[Shape], body: usize) -> Parsed<usize> {
         "it has buffers of variable number",
     )?;
     let rows = usize::try_from(batch.length()).map_err(|_| "its number of rows is impossible")?;
+    let (mut node, mut buffer) = (0, 0);
+    for shape in &mut *shapes {
+        let (nodes, buffers) = match shape.form {
+            Form::Nothing => (1, 0),
+            Form::Bits | Form::Fixed(_) => (1, 2),
+            Form::Variable(_) => (1, 3),
+            Form::List(..) => (2, 3),
+        };
+        // A number that makes no sense, or is not there, is found out by the comparison below.
+        if shape.field.is_nullable() && buffers > 0 && nodes == 1 {
+            let node = batch.nodes().filter(|all| node < all.len()).map(|all| all.get(node));
+            let nulls = node.and_then(|node| usize::try_from(node.null_count()).ok());
+            shape.nulls = nulls.unwrap_or_default();
+        }
+        if matches!(shape.form, Form::Variable(_)) {
+            let last = buffer + buffers - 1;
+            let bytes = batch.buffers().filter(|all| last < all.len()).map(|all| all.get(last));
+            let bytes = bytes.and_then(|bytes| usize::try_from(bytes.length()).ok());
+            shape.bytes = bytes.unwrap_or_default();
+        }
+        node += nodes;
+        buffer += buffers;
+    }
     let layout = Layout::new(rows, shapes).ok_or("its number of rows is impossible")?;
     let nodes = batch.nodes().is_some_and(|nodes| nodes.iter().eq(layout.nodes.iter()));
     let buffers = batch.buffers().is_some_and(|found| found.iter().eq(layout.buffers.iter()));
     ensure(nodes && buffers, "its columns are not where those of its rows would be")?;
-    Ok(rows)
+    ensure(layout.body == body, "its columns do not fill its record batch")?;
+    Ok((rows, layout))
 }
 
 /// The columns of a schema, if all are such as this crate writes.
-fn shapes(schema: &Schema<'_>) -> Parsed<Vec<Shape>> {
+fn shapes(schema: &arrow_ipc::Schema<'_>) -> Parsed<Vec<Shape>> {
     // Without one, nothing would stand behind the number of rows.
     let fields = schema.fields().filter(|fields| !fields.is_empty()).ok_or("it has no columns")?;
     let mut names = HashSet::with_capacity(fields.len());
     let mut shapes = Vec::with_capacity(fields.len());
+    let mut dictionaries = 0;
     for field in fields {
         let name = field.name().ok_or("a column has no name")?;
         if !names.insert(name) {
             return Err(format!("it has two columns named {}", shown(name)));
         }
         let refuse = || format!("column {} is of a type that omendb does not write", shown(name));
-        let children = field.children().map_or(0, |children| children.len());
-        let (width, item) = match field.type_as_fixed_size_list() {
-            None if children == 0 => (0, field),
-            Some(list) if children == 1 => {
-                let width = usize::try_from(list.listSize()).ok().filter(|&width| width > 0);
-                let item = field.children().map(|children| children.get(0));
-                width.zip(item).ok_or_else(refuse)?
-            }
-            _ => return Err(refuse()),
-        };
-        let children = item.children().map_or(0, |children| children.len());
-        let dictionary = field.dictionary().is_some() || item.dictionary().is_some();
-        let kind = kind(&item).filter(|_| children == 0 && !dictionary).ok_or_else(refuse)?;
-        shapes.push(Shape { name: name.to_owned(), kind, width });
+        if let Some(dictionary) = field.dictionary() {
+            ensure(dictionary.id() == dictionaries, "its dictionaries are in another order")?;
+            dictionaries += 1;
+        }
+        // Arrow's conversion takes only what it knows, and panics otherwise.
+        let known = is_known(&field).then(|| arrow_schema::Field::from(field));
+        shapes.push(known.and_then(Shape::new).ok_or_else(refuse)?);
     }
     Ok(shapes)
 }
 
-fn kind(field: &Field<'_>) -> Option<Kind> {
-    if let Some(int) = field.type_as_int() {
-        return match (int.bitWidth(), int.is_signed()) {
-            (64, true) => Some(Kind::I64),
-            (8, true) => Some(Kind::I8),
-            (8, false) => Some(Kind::U8),
-            (16, false) => Some(Kind::U16),
-            (32, false) => Some(Kind::U32),
-            _ => None,
-        };
-    }
-    match field.type_as_floating_point()?.precision() {
-        Precision::HALF => Some(Kind::F16),
-        Precision::SINGLE => Some(Kind::F32),
-        Precision::DOUBLE => Some(Kind::F64),
+/// Whether a field is of a type that this crate writes and has all that belongs to it.
+fn is_known(field: &Field<'_>) -> bool {
+    let is_int = |int: Int<'_>| matches!(int.bitWidth(), 8 | 16 | 32 | 64);
+    let children = field.children().map_or(0, |children| children.len());
+    let item = field.children().filter(|_| children == 1).map(|children| children.get(0));
+    // What the conversion looks for in vain is None here.
+    let known = match field.type_type() {
+        Type::Null | Type::Bool | Type::Utf8 | Type::LargeUtf8 => Some(true),
+        Type::Binary | Type::LargeBinary => Some(true),
+        Type::Int => field.type_as_int().map(is_int),
+        Type::FloatingPoint => {
+            field.type_as_floating_point().map(|float| (0..3).contains(&float.precision().0))
+        }
+        Type::FixedSizeBinary => field.type_as_fixed_size_binary().map(|_| true),
+        Type::Date => field.type_as_date().map(|date| (0..2).contains(&date.unit().0)),
+        Type::Time => field
+            .type_as_time()
+            .map(|time| matches!((time.bitWidth(), time.unit().0), (32, 0 | 1) | (64, 2 | 3))),
+        Type::Timestamp => field.type_as_timestamp().map(|time| (0..4).contains(&time.unit().0)),
+        Type::Duration => field.type_as_duration().map(|time| (0..4).contains(&time.unit().0)),
+        Type::Decimal => field.type_as_decimal().map(|decimal| {
+            decimal.bitWidth() == 128
+                && u8::try_from(decimal.precision()).is_ok()
+                && i8::try_from(decimal.scale()).is_ok()
+        }),
+        Type::FixedSizeList => field.type_as_fixed_size_list().zip(item).map(|(_, item)| {
+            item.type_type() != Type::FixedSizeList
+                && item.dictionary().is_none()
+                && is_known(&item)
+        }),
         _ => None,
-    }
+    };
+    let leaf = field.type_type() != Type::FixedSizeList;
+    let key = field.dictionary().is_none_or(|dictionary| {
+        dictionary.dictionaryKind() == DictionaryKind::DenseArray
+            && dictionary.indexType().is_some_and(is_int)
+    });
+    known == Some(true) && key && (!leaf || children == 0)
 }

@@ -90,12 +90,17 @@ impl Map {
     /// The checksum of the bytes `range`.
     pub(super) fn checksum(&self, range: Range<usize>) -> u32 {
         let mut hasher = crc32fast::Hasher::new();
+        self.hash(range, &mut hasher);
+        hasher.finalize()
+    }
+
+    /// Adds the bytes `range` to a checksum.
+    pub(super) fn hash(&self, range: Range<usize>, hasher: &mut crc32fast::Hasher) {
         let mut piece = [0; PIECE];
         for start in range.clone().step_by(PIECE) {
             let piece = &mut piece[..PIECE.min(range.end - start)];
             self.copy(start, piece);
             hasher.update(piece);
         }
-        hasher.finalize()
     }
 }

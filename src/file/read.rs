@@ -15,10 +15,10 @@ use crate::error::{Error, Result};
 
 /// A mapped file. In an `Arc` it is the owner of whatever lies in it.
 pub(crate) struct Mapped {
-    path: PathBuf,
-    map: Map,
-    parts: Parts,
-    /// The number of blocks before each column.
+    pub(super) path: PathBuf,
+    pub(super) map: Map,
+    pub(super) parts: Parts,
+    /// The number of blocks before each buffer.
     first_blocks: Vec<usize>,
     /// One bit for each block that was found good.
     verified: Vec<AtomicU64>,
@@ -27,7 +27,7 @@ pub(crate) struct Mapped {
 /// A column of a [`Mapped`]: where its values are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct View {
-    column: usize,
+    buffer: usize,
     /// The number type of the values.
     pub(crate) kind: Kind,
     /// Values a row; 0 where a row is one plain value.
@@ -37,7 +37,7 @@ pub(crate) struct View {
 }
 
 impl Mapped {
-    /// Maps a file and checks everything but its columns.
+    /// Maps a file and checks everything but what is in its columns.
     ///
     /// # Errors
     ///
@@ -61,7 +61,7 @@ impl Mapped {
     }
 
     /// The same for bytes that are in no file.
-    fn of_bytes(bytes: &[u8]) -> Result<Self> {
+    pub(super) fn of_bytes(bytes: &[u8]) -> Result<Self> {
         Self::new(Path::new("<bytes>"), Map::of_bytes(bytes))
     }
 
@@ -71,10 +71,10 @@ impl Mapped {
         }
         let parts = format::parse(&map).map_err(|what| Error::damaged(path, None, what))?;
         let mut blocks = 0;
-        let mut first_blocks = Vec::with_capacity(parts.data.len());
-        for data in &parts.data {
+        let mut first_blocks = Vec::with_capacity(parts.buffers.len());
+        for (_, bytes) in &parts.buffers {
             first_blocks.push(blocks);
-            blocks += data.len().div_ceil(BLOCK);
+            blocks += bytes.len().div_ceil(BLOCK);
         }
         let verified = (0..blocks.div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
         Ok(Self { path: path.to_path_buf(), map, parts, first_blocks, verified })
@@ -90,12 +90,31 @@ impl Mapped {
         self.parts.metadata.iter().find(|(k, _)| k == key).map(|(_, value)| value.as_str())
     }
 
-    /// The column of that name, if there is one.
+    /// All of the caller's metadata.
+    #[cfg(feature = "table")]
+    pub(crate) fn all_metadata(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.parts.metadata.iter().map(|(key, value)| (key.as_str(), value.as_str()))
+    }
+
+    /// The numbers of the columns in the file's order.
+    pub(super) fn columns(&self) -> Range<usize> {
+        self.parts.dictionaries.len()..self.parts.shapes.len()
+    }
+
+    /// The buffers of a column, or of a dictionary.
+    pub(super) fn buffers(&self, column: usize) -> Range<usize> {
+        let before = |column| self.parts.buffers.partition_point(|(owner, _)| *owner < column);
+        before(column)..before(column + 1)
+    }
+
+    /// The column of numbers of that name, if there is one.
     pub(crate) fn column(&self, name: &str) -> Option<View> {
-        let column = self.parts.shapes.iter().position(|shape| shape.name == name)?;
-        let shape = &self.parts.shapes[column];
-        let len = self.parts.data[column].len();
-        Some(View { column, kind: shape.kind, width: shape.width, len })
+        let mut columns = self.columns();
+        let column = columns.find(|&column| self.parts.shapes[column].field.name() == name)?;
+        let (kind, width) = self.parts.shapes[column].numbers()?;
+        let buffer = self.buffers(column).start;
+        let len = self.parts.buffers[buffer].1.len();
+        Some(View { buffer, kind, width, len })
     }
 
     /// The column of that name, which must be there and have this type.
@@ -109,7 +128,7 @@ impl Mapped {
             Some(View { kind: got, width: wide, .. }) => format!(
                 "expected column {name} of {kind:?}, {width} a row, got {got:?}, {wide} a row"
             ),
-            None => format!("it has no column {name}"),
+            None => format!("it has no column {name} of numbers"),
         };
         Err(Error::damaged(&self.path, Some(name), what))
     }
@@ -117,7 +136,7 @@ impl Mapped {
     /// Where a column's `len` bytes lie, 64-byte aligned. They stay readable as long as `self`
     /// lives, may be changed by other programs, and are to be verified before they are read.
     pub(crate) fn pointer(&self, view: &View) -> *const u8 {
-        self.map.pointer(&self.parts.data[view.column])
+        self.map.pointer(&self.parts.buffers[view.buffer].1)
     }
 
     /// Checks the blocks under the bytes `bytes` of a column, unless they were checked before.
@@ -130,15 +149,21 @@ impl Mapped {
     ///
     /// If the column has fewer bytes.
     pub(crate) fn verify(&self, view: &View, bytes: Range<usize>) -> Result<()> {
-        assert!(bytes.end <= view.len, "bytes {bytes:?} of a column of {}", view.len);
+        self.verify_buffer(view.buffer, bytes)
+    }
+
+    /// The same for a buffer of any column.
+    pub(super) fn verify_buffer(&self, buffer: usize, bytes: Range<usize>) -> Result<()> {
+        let len = self.parts.buffers[buffer].1.len();
+        assert!(bytes.end <= len, "bytes {bytes:?} of a buffer of {len}");
         if bytes.is_empty() {
             return Ok(());
         }
         for block in bytes.start / BLOCK..bytes.end.div_ceil(BLOCK) {
-            let number = self.first_blocks[view.column] + block;
+            let number = self.first_blocks[buffer] + block;
             let (word, bit) = (&self.verified[number / 64], 1 << (number % 64));
             if word.load(Ordering::Relaxed) & bit == 0 {
-                self.verify_block(view, block, self.parts.checksums[number])?;
+                self.verify_block(buffer, block, self.parts.checksums[number])?;
                 word.fetch_or(bit, Ordering::Relaxed);
             }
         }
@@ -146,31 +171,35 @@ impl Mapped {
     }
 
     #[cold]
-    fn verify_block(&self, view: &View, block: usize, expected: u32) -> Result<()> {
-        let data = &self.parts.data[view.column];
+    fn verify_block(&self, buffer: usize, block: usize, expected: u32) -> Result<()> {
+        let (column, data) = &self.parts.buffers[buffer];
         let (start, end) = (data.start + block * BLOCK, data.end.next_multiple_of(ALIGN));
         let end = end.min(start + BLOCK);
         if format::matches(self.map.checksum(start..end), expected) {
             return Ok(());
         }
-        let name = self.parts.shapes[view.column].name.as_str();
+        let first = self.first_blocks[self.buffers(*column).start];
+        let block = self.first_blocks[buffer] + block - first;
+        let name = self.parts.shapes[*column].field.name();
         let what = format!(
-            "block {block} of column {} (bytes {start} to {end} of the file) does not match its \
+            "block {block} of {}column {} (bytes {start} to {end} of the file) does not match its \
              checksum",
+            if self.columns().contains(column) { "" } else { "the dictionary of " },
             format::shown(name)
         );
         Err(Error::damaged(&self.path, Some(name), what))
     }
 
-    /// Checks every block of every column.
+    /// Checks every block of every column but those of the names `but`.
     ///
     /// # Errors
     ///
     /// `Damaged`, as [`Mapped::verify`].
-    pub(crate) fn check(&self) -> Result<()> {
-        let views = self.parts.shapes.iter().filter_map(|shape| self.column(&shape.name));
-        for view in views {
-            self.verify(&view, 0..view.len)?;
+    pub(crate) fn check(&self, but: &[&str]) -> Result<()> {
+        for (buffer, (column, bytes)) in self.parts.buffers.iter().enumerate() {
+            if !but.contains(&self.parts.shapes[*column].field.name().as_str()) {
+                self.verify_buffer(buffer, 0..bytes.len())?;
+            }
         }
         Ok(())
     }
@@ -183,7 +212,7 @@ impl Mapped {
     pub(crate) fn bytes(&self, view: &View, range: Range<usize>, spare: usize) -> Result<Vec<u8>> {
         self.verify(view, range.clone())?;
         let mut bytes = vec![0; range.len() + spare];
-        let start = self.parts.data[view.column].start + range.start;
+        let start = self.parts.buffers[view.buffer].1.start + range.start;
         self.map.copy(start, &mut bytes[..range.len()]);
         Ok(bytes)
     }
@@ -202,7 +231,7 @@ impl Mapped {
         assert!(range.start <= range.end && range.end <= view.len / view.kind.size());
         let bytes = range.start * view.kind.size()..range.end * view.kind.size();
         self.verify(view, bytes.clone())?;
-        let origin = self.parts.data[view.column].start;
+        let origin = self.parts.buffers[view.buffer].1.start;
         let mut values = Vec::with_capacity(range.len());
         let mut piece = vec![0; BLOCK.min(bytes.len())];
         for start in bytes.clone().step_by(BLOCK) {
@@ -226,8 +255,9 @@ impl fmt::Debug for Mapped {
 /// more than a few times their number.
 pub(crate) fn explore(bytes: &[u8]) -> Result<()> {
     let mapped = Mapped::of_bytes(bytes)?;
-    for shape in &mapped.parts.shapes {
-        let view = mapped.expect(&shape.name, shape.kind, shape.width)?;
+    for shape in &mapped.parts.shapes[mapped.columns()] {
+        let Some((kind, width)) = shape.numbers() else { continue };
+        let view = mapped.expect(shape.field.name(), kind, width)?;
         assert_eq!(mapped.pointer(&view).addr() % ALIGN, 0);
         mapped.verify(&view, 0..view.len)?;
         let values = 0..view.len / view.kind.size();
@@ -246,5 +276,12 @@ pub(crate) fn explore(bytes: &[u8]) -> Result<()> {
     for (key, value) in &mapped.parts.metadata {
         let _ = (mapped.metadata(key), super::from_hex(value));
     }
-    mapped.check()
+    #[cfg(feature = "table")]
+    for column in mapped.columns() {
+        if !matches!(mapped.parts.shapes[column].form, super::Form::List(..)) {
+            let array = crate::threads::alone(|worker| mapped.array(column, worker))?;
+            assert_eq!(array.len(), mapped.rows());
+        }
+    }
+    mapped.check(&[])
 }

@@ -5,10 +5,10 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use arrow_schema::Schema;
 use tempfile::NamedTempFile;
 
-use super::format::{self, Layout};
-use super::{ALIGN, BLOCK, Kind, Shape, Value};
+use super::{ALIGN, BLOCK, Kind, Shape, Value, format};
 use crate::error::{Error, Result};
 use crate::threads::{Monitor, Worker, run};
 
@@ -17,17 +17,20 @@ const GATHER: usize = 1 << 20;
 /// Bytes after which the disk is waited for: between two, nobody hears the monitor.
 const SYNC: usize = 8 << 20;
 
-/// Appends the next bytes of a column, of any number but 0.
-type Source<'a> = Box<dyn FnMut(&mut Vec<u8>) + Send + 'a>;
+/// Appends the next bytes of a buffer, of any number but 0.
+pub(super) type Source<'a> = Box<dyn FnMut(&mut Vec<u8>) + Send + 'a>;
 
 /// A column to be written, and where its bytes come from.
 pub(crate) struct Column<'a> {
-    shape: Shape,
-    source: Source<'a>,
+    pub(super) shape: Shape,
+    /// One for each of its buffers.
+    pub(super) sources: Vec<Source<'a>>,
+    /// Of a column of keys: how many values its dictionary has, and these.
+    pub(super) dictionary: Option<(usize, Box<Column<'a>>)>,
 }
 
 impl<'a> Column<'a> {
-    /// A column whose bytes come in pieces, so that no second copy of all is ever held.
+    /// A column of numbers whose bytes come in pieces, so that no second copy of all is ever held.
     ///
     /// `source` appends the next piece, little-endian, to an empty vector, and is called until
     /// the rows are complete. Each piece is copied once, and what was copied is both checksummed
@@ -39,8 +42,8 @@ impl<'a> Column<'a> {
         width: usize,
         source: impl FnMut(&mut Vec<u8>) + Send + 'a,
     ) -> Self {
-        let shape = Shape { name: name.to_owned(), kind, width };
-        Self { shape, source: Box::new(source) }
+        let shape = Shape::of_numbers(name, kind, width);
+        Self { shape, sources: vec![Box::new(source)], dictionary: None }
     }
 
     /// A column of these values.
@@ -76,27 +79,40 @@ pub(crate) fn write(
 ) -> Result<()> {
     assert!(!columns.is_empty(), "a file has a column");
     let target = Target::of(path)?;
-    let (shapes, sources): (Vec<_>, Vec<_>) =
-        columns.into_iter().map(|column| (column.shape, column.source)).unzip();
-    for (i, shape) in shapes.iter().enumerate() {
-        assert!(shapes[..i].iter().all(|other| other.name != shape.name), "{shape:?} comes twice");
+    let (mut tables, mut sources) = (Vec::new(), Vec::new());
+    let (mut shapes, mut last) = (Vec::<Shape>::new(), Vec::new());
+    for column in columns {
+        let name = column.shape.field.name();
+        assert!(shapes.iter().all(|other| other.field.name() != name), "{name} comes twice");
+        if let Some((values, dictionary)) = column.dictionary {
+            tables.push((values, vec![dictionary.shape]));
+            sources.push(dictionary.sources);
+        }
+        shapes.push(column.shape);
+        last.extend(column.sources);
     }
-    let layout = Layout::new(rows, &shapes)
-        .ok_or_else(|| Error::invalid(format!("a file cannot hold {rows} rows of this width")))?;
-    let head = format::head(rows, &shapes, &layout, metadata)?;
+    let fields: Vec<_> = shapes.iter().map(|shape| shape.field.clone()).collect();
+    let metadata = metadata.iter().map(|&(key, value)| (key.to_owned(), value.to_owned()));
+    let schema = Schema::new_with_metadata(fields, metadata.collect());
+    tables.push((rows, shapes));
+    sources.push(last);
+    let batches = format::batches(&tables, &schema)?;
 
     let sources = Mutex::new(sources);
-    let total = layout.body as u64;
+    let total = batches.iter().map(|batch| batch.layout.body as u64).sum();
     let written = run(1, 1, total, monitor, |_, worker| {
         let mut sources = sources.lock().unwrap_or_else(PoisonError::into_inner);
         let mut file = target.temporary()?;
         let mut body = Body::new(file.as_file_mut(), &target.path, worker);
-        body.put(&head.bytes)?;
-        for (data, source) in layout.data.iter().zip(sources.iter_mut()) {
-            body.put_column(data.len(), source)?;
+        for (batch, sources) in batches.iter().zip(sources.iter_mut()) {
+            body.put(&batch.head)?;
+            assert_eq!(batch.layout.data.len(), sources.len());
+            for ((_, data), source) in batch.layout.data.iter().zip(sources) {
+                body.put_buffer(data.len(), source)?;
+            }
         }
         let checksums = std::mem::take(&mut body.checksums);
-        body.put(&format::tail(&head, &shapes, &layout, metadata, &checksums)?)?;
+        body.put(&format::tail(&batches, &schema, &checksums)?)?;
         body.finish()?;
         Ok(file)
     })?;
@@ -214,8 +230,8 @@ impl<'a, 'b> Body<'a, 'b> {
         self.sync()
     }
 
-    /// Writes a column of `len` bytes and its padding, and notes its checksums.
-    fn put_column(&mut self, len: usize, source: &mut Source<'_>) -> Result<()> {
+    /// Writes a buffer of `len` bytes and its padding, and notes its checksums.
+    fn put_buffer(&mut self, len: usize, source: &mut Source<'_>) -> Result<()> {
         let padded = len.next_multiple_of(ALIGN);
         let (mut done, mut hasher) = (0, crc32fast::Hasher::new());
         let mut piece = std::mem::take(&mut self.piece);

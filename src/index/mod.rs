@@ -6,6 +6,8 @@
 //! nothing. Locks are held for the time it takes to copy a pointer, so a fork cannot inherit one
 //! that stays shut.
 
+#[cfg(feature = "table")]
+mod columns;
 mod saved;
 mod tune;
 

@@ -6,6 +6,7 @@
 //! to it. Damaged codes are made again from the rows, and damaged links make the whole graph again;
 //! damaged rows are an error of the call that touched them.
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,7 +21,13 @@ use crate::graph::{DEGREE, Graph, NONE};
 use crate::kernels::int8::record_bytes;
 use crate::metric::Metric;
 use crate::rows::{DType, Rows};
-use crate::threads::{self, Hushed, Run};
+use crate::threads::{self, Hushed, Monitor, Run};
+
+/// The columns that the index is made of.
+pub(super) const OWN: [&str; 4] = ["ids", "vectors", "codes", "links"];
+
+/// Columns that are no part of the index, and their metadata.
+pub(super) type Others = (Vec<Column<'static>>, HashMap<String, String>);
 
 /// Rows whose bytes are given to the writer together.
 const PIECE: usize = 4096;
@@ -143,6 +150,17 @@ impl Index<'_> {
     /// As [`Index::save`]; `InvalidParameter` if there are no threads, `Interrupted` if the monitor
     /// said so.
     pub fn save_with(&self, path: impl AsRef<Path>, run: Run<'_>) -> Result<()> {
+        self.save_beside(path.as_ref(), |_| Ok(Others::default()), run)
+    }
+
+    /// Saves the index and the columns that `others` makes for the ids it is given. Where there are any,
+    /// the ids in the file are 0 to n - 1.
+    pub(super) fn save_beside(
+        &self,
+        path: &Path,
+        others: impl FnOnce(&[i64]) -> Result<Others>,
+        run: Run<'_>,
+    ) -> Result<()> {
         let (threads, monitor) = run.parts()?;
         if let Some(graph) = &self.state().graph {
             graph.fetch_all();
@@ -154,7 +172,13 @@ impl Index<'_> {
         });
         state.sound()?;
         let live = state.live_rows();
-        let ids: Vec<i64> = live.iter().map(|&row| state.id(row)).collect();
+        let mut ids: Vec<i64> = live.iter().map(|&row| state.id(row)).collect();
+        let (others, their_metadata) = others(&ids)?;
+        let mut next_id = state.next_id;
+        if !others.is_empty() {
+            ids = (0..live.len() as i64).collect();
+            next_id = live.len() as i128;
+        }
         let dtype = state.dtype.unwrap_or(DType::F32);
         // Links name rows by their places, which move up where rows are removed.
         let mut places = vec![NONE; state.rows()];
@@ -192,11 +216,12 @@ impl Index<'_> {
         let encoder = state.encoder.as_ref().map(|encoder| to_hex(encoder.to_bytes()));
         let encoder = encoder.unwrap_or_default();
         let lift = state.graph.as_ref().map_or(0.0, |graph| graph.lift).to_bits().to_string();
-        let metadata = [
+        columns.extend(others);
+        let own = [
             ("omendb.metric", self.metric.name()),
             ("omendb.dim", &self.dim.to_string()),
             ("omendb.typed", if state.dtype.is_some() { "yes" } else { "no" }),
-            ("omendb.next_id", &state.next_id.to_string()),
+            ("omendb.next_id", &next_id.to_string()),
             ("omendb.seed", &seed),
             ("omendb.effort", &state.effort.to_string()),
             ("omendb.learned", &state.learned.to_string()),
@@ -204,13 +229,16 @@ impl Index<'_> {
             ("omendb.heads", &heads),
             ("omendb.lift", &lift),
         ];
-        file::write(path.as_ref(), live.len(), columns, &metadata, monitor)
+        let theirs = their_metadata.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+        let metadata: Vec<_> = own.into_iter().chain(theirs).collect();
+        file::write(path, live.len(), columns, &metadata, monitor)
     }
 
     /// Loads a file that [`Index::save`] wrote, which stays mapped: vectors are used where they lie.
     ///
     /// Rows, codes and links are checked against their checksums when they are first touched.
-    /// Damaged links are built again.
+    /// Damaged links are built again. Other columns, which Python's frames leave in a file, are not
+    /// read; the ids of such a file are 0 to n - 1.
     ///
     /// # Errors
     ///
@@ -227,9 +255,21 @@ impl Index<'_> {
     /// As [`Index::load`]; `InvalidParameter` if there are no threads, `Interrupted` if the monitor
     /// said so.
     pub fn load_with(path: impl AsRef<Path>, verify: bool, run: Run<'_>) -> Result<Self> {
-        let path = path.as_ref();
         let (threads, monitor) = run.parts()?;
-        let mapped = Arc::new(Mapped::open(path)?);
+        let path = path.as_ref();
+        let index =
+            Self::load_mapped(&Arc::new(Mapped::open(path)?), path, verify, threads, monitor)?;
+        if monitor.finish() { Ok(index) } else { Err(Error::Interrupted) }
+    }
+
+    /// The index in a file; the monitor is not asked to finish.
+    pub(super) fn load_mapped(
+        mapped: &Arc<Mapped>,
+        path: &Path,
+        verify: bool,
+        threads: usize,
+        monitor: &mut dyn Monitor,
+    ) -> Result<Self> {
         let damaged = |what: &str| Error::damaged(path, None, what.to_owned());
         let text = |key: &str| {
             mapped.metadata(key).ok_or_else(|| damaged(&format!("it has no entry {key}")))
@@ -278,7 +318,7 @@ impl Index<'_> {
                 Some(Arc::new(encoder.ok_or_else(|| bad("omendb.encoder"))?))
             }
         };
-        let owner: Arc<Mapped> = Arc::clone(&mapped);
+        let owner: Arc<Mapped> = Arc::clone(mapped);
         // SAFETY: the column has `n * dim` numbers of this type (checked by `expect`), which stay
         // readable as long as the map lives.
         #[allow(unsafe_code)]
@@ -293,7 +333,7 @@ impl Index<'_> {
             links: mapped.expect("links", Kind::U32, DEGREE).ok(),
             damage: OnceLock::new(),
             misses_links: AtomicBool::new(false),
-            mapped: Arc::clone(&mapped),
+            mapped: Arc::clone(mapped),
         });
         let index = Self::empty(dim, metric)?;
         let chunk = |start: usize| {
@@ -324,6 +364,7 @@ impl Index<'_> {
             }
         }
         if verify {
+            mapped.check(&OWN)?;
             let chunks = state.chunks.len();
             threads::run(threads, chunks, n as u64, &mut Hushed(monitor), |chunk, worker| {
                 let first = chunk * CHUNK;
@@ -336,9 +377,6 @@ impl Index<'_> {
         }
         index.publish(state, n, &[])?;
         index.mend(threads, &mut Hushed(monitor))?;
-        if !monitor.finish() {
-            return Err(Error::Interrupted);
-        }
         Ok(index)
     }
 }
