@@ -1,6 +1,6 @@
 """Nearest neighbours, exact at matrix-product speed or by a graph with measured recall."""
 
-from omendb._core import Hits, Index, RadiusHits, RecallReport, __version__
+from omendb._core import Hits, Index, RadiusHits, RecallReport, Records, __version__
 from omendb.capi import get_include, get_library
 
 __all__ = [
@@ -8,6 +8,7 @@ __all__ = [
     "Index",
     "RadiusHits",
     "RecallReport",
+    "Records",
     "__version__",
     "get_include",
     "get_library",

@@ -36,6 +36,9 @@ mod random;
 mod rows;
 mod scratch;
 mod selection;
+#[cfg(feature = "table")]
+#[cfg_attr(not(feature = "python"), allow(dead_code))]
+mod table;
 mod threads;
 mod top_k;
 

@@ -36,6 +36,43 @@ impl Selection {
         Self { words, count }
     }
 
+    /// The rows of a chunk after another whose ids have a set bit, bit `i` being that of the id
+    /// `first + i`; each chunk but the last has a multiple of 64 rows.
+    pub(crate) fn of_id_bits<'a>(
+        chunks: impl Iterator<Item = &'a [i64]>,
+        first: i64,
+        bits: &[u8],
+    ) -> Self {
+        let place = |id: i64| i128::from(id) - i128::from(first);
+        let bit = |place: i128| {
+            let byte = usize::try_from(place.div_euclid(8)).ok().and_then(|i| bits.get(i));
+            byte.is_some_and(|byte| byte >> place.rem_euclid(8) & 1 == 1)
+        };
+        // The bits of 64 ids that follow one another, at once.
+        let run = |place: i128| -> Option<u64> {
+            let (byte, shift) = (usize::try_from(place).ok()? / 8, place % 8);
+            let bytes = bits.get(byte..byte.checked_add(9)?)?;
+            let low = u64::from_le_bytes(*bytes.first_chunk()?);
+            let high = u64::from(bytes[8]);
+            Some(if shift == 0 { low } else { low >> shift | high << (64 - shift) })
+        };
+        let word = |ids: &[i64]| {
+            let dense = ids.len() == 64 && place(ids[63]) - place(ids[0]) == 63 && ids.is_sorted();
+            let whole = if dense { run(place(ids[0])) } else { None };
+            let one = |word, &id: &i64| word << 1 | u64::from(bit(place(id)));
+            whole.unwrap_or_else(|| ids.iter().rev().fold(0, one))
+        };
+        let words: Vec<u64> = chunks.flat_map(|ids| ids.chunks(64)).map(word).collect();
+        let count = words.iter().map(|word| word.count_ones() as usize).sum();
+        Self { words, count }
+    }
+
+    /// Leaves out what is not in `other`, of as many rows.
+    pub(crate) fn intersect(&mut self, other: &Self) {
+        self.words.iter_mut().zip(&other.words).for_each(|(word, other)| *word &= other);
+        self.count = self.words.iter().map(|word| word.count_ones() as usize).sum();
+    }
+
     pub(crate) fn all(rows: usize) -> Self {
         let mut selection = Self::none(0);
         selection.extend(rows, 0);
@@ -107,6 +144,33 @@ mod tests {
         assert_eq!(selection.iter().collect::<Vec<_>>(), (0..69).collect::<Vec<_>>());
         assert_eq!(selection.bits32(64), 0b1_1111);
         assert!(!selection.contains(69) && !selection.contains(1000));
+    }
+
+    #[test]
+    fn bits_of_ids_select_the_rows_that_have_these_ids() {
+        // Runs of ids with a gap, ids in no order, ids before and beyond the bits.
+        let ids: [Vec<i64>; 3] = [
+            (100..228).collect(),
+            (0..64).map(|i| 400 + i * 37 % 64).chain(-40..24).collect(),
+            vec![i64::MAX, 5, i64::MIN],
+        ];
+        for (first, count) in [(0, 300), (-17, 1000), (101, 90), (450, 3), (i64::MAX - 2, 24)] {
+            let bits: Vec<u8> = (0..count / 8).map(|i| (i * 89 + 31) as u8).collect();
+            let wanted = |id: i64| {
+                let place = i128::from(id) - i128::from(first);
+                let byte = bits.get(usize::try_from(place / 8).unwrap_or(usize::MAX));
+                place >= 0 && byte.is_some_and(|byte| byte >> (place % 8) & 1 == 1)
+            };
+            let mut expected = Selection::none(259);
+            let rows = ids.iter().flatten().enumerate();
+            rows.filter(|&(_, &id)| wanted(id)).for_each(|(row, _)| expected.insert(row));
+            assert_eq!(Selection::of_id_bits(ids.iter().map(Vec::as_slice), first, &bits), expected);
+            let mut some = Selection::of_flags(&[true, false].repeat(129));
+            some.words.resize(5, 0);
+            let both = expected.iter().filter(|&row| some.contains(row)).collect::<Vec<_>>();
+            expected.intersect(&some);
+            assert_eq!((expected.iter().collect::<Vec<_>>(), expected.len()), (both.clone(), both.len()));
+        }
     }
 
     #[test]

@@ -127,6 +127,16 @@ pub enum Filter<'a> {
     Bits(&'a [u8]),
     /// The ids of the rows.
     Ids(&'a [i64]),
+    /// One bit for each id from `first` on, the lowest bit of a byte first. Rows whose id has none are
+    /// left out, and ids that no row has do no harm.
+    IdBits {
+        /// The id of the first bit.
+        first: i64,
+        /// The bits.
+        bits: &'a [u8],
+    },
+    /// Rows that every one of these lets answer; all rows if there is none.
+    All(&'a [Filter<'a>]),
 }
 
 /// How a search finds its answers.
@@ -250,6 +260,16 @@ impl State {
         }
     }
 
+    /// The bytes of these rows, one after another.
+    fn bytes(&self, rows: &[usize]) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        for row in rows {
+            self.chunks[row / CHUNK].rows().copy_bytes(row % CHUNK, &mut bytes);
+        }
+        self.sound()?;
+        Ok(bytes)
+    }
+
     /// Fails if a row that was touched is damaged.
     fn sound(&self) -> Result<()> {
         self.store.as_ref().and_then(|store| store.damage()).map_or(Ok(()), Err)
@@ -323,6 +343,26 @@ impl State {
                     selection.insert(row);
                 }
                 Ok(Some(Arc::new(selection)))
+            }
+            Some(Filter::IdBits { first, bits }) => {
+                let chunks = self.ids.iter().map(|ids| ids.as_slice());
+                let mut selection = Selection::of_id_bits(chunks, first, bits);
+                self.live.iter().for_each(|live| selection.intersect(live));
+                Ok(Some(Arc::new(selection)))
+            }
+            Some(Filter::All(filters)) => {
+                let mut all = self.live.clone();
+                for &filter in filters {
+                    let one = self.selection(Some(filter), places)?;
+                    all = match (all, one) {
+                        (Some(mut all), Some(one)) => {
+                            Arc::make_mut(&mut all).intersect(&one);
+                            Some(all)
+                        }
+                        (all, one) => all.or(one),
+                    };
+                }
+                Ok(all)
             }
         }
     }
@@ -452,12 +492,33 @@ impl<'a> Index<'a> {
     /// `Damaged` if the index was loaded and a row is not what was saved.
     pub fn vector_bytes(&self) -> Result<Vec<u8>> {
         let state = self.state();
-        let mut bytes = Vec::new();
-        for row in state.live_rows() {
-            state.chunks[row / CHUNK].rows().copy_bytes(row % CHUNK, &mut bytes);
-        }
-        state.sound()?;
-        Ok(bytes)
+        state.bytes(&state.live_rows())
+    }
+
+    /// The ids of the rows, and the rows as [`Index::vector_bytes`] gives them, of one moment.
+    ///
+    /// # Errors
+    ///
+    /// As [`Index::vector_bytes`].
+    pub fn ids_and_vector_bytes(&self) -> Result<(Vec<i64>, Vec<u8>)> {
+        let state = self.state();
+        let rows = state.live_rows();
+        Ok((rows.iter().map(|&row| state.id(row)).collect(), state.bytes(&rows)?))
+    }
+
+    /// The rows of these ids in their number type, one after another, as raw bytes.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidParameter` if an id is not there; also as [`Index::vector_bytes`].
+    pub fn vector_bytes_of(&self, ids: &[i64]) -> Result<Vec<u8>> {
+        let published = self.published();
+        let row = |&id| published.state.row(id, published.places.as_ref());
+        let rows = ids.iter().map(|id| row(id).ok_or_else(|| unknown(*id, "argument")));
+        let rows = rows.collect::<Result<Vec<_>>>()?;
+        let state = Arc::clone(&published.state);
+        drop(published);
+        state.bytes(&rows)
     }
 
     /// Bytes that the index holds beside the rows' own.

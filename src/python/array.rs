@@ -370,17 +370,11 @@ fn initial(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
     Ok(options)
 }
 
-/// A filter as it was given.
-pub(super) enum OwnedFilter {
-    Mask(Vec<bool>),
-    Ids(Vec<i64>),
-}
-
-/// A boolean mask or ids.
-pub(super) fn filter(object: &Bound<'_, PyAny>) -> PyResult<OwnedFilter> {
+/// The flags of a boolean mask; none where the object is something else.
+pub(super) fn mask(object: &Bound<'_, PyAny>) -> PyResult<Option<Vec<bool>>> {
     let array = as_array(object, "filter")?;
     if array.dtype().kind() != b'b' {
-        return ids(array.as_any(), "filter").map(OwnedFilter::Ids);
+        return Ok(None);
     }
     if array.ndim() != 1 {
         return Err(PyValueError::new_err(format!(
@@ -390,11 +384,10 @@ pub(super) fn filter(object: &Bound<'_, PyAny>) -> PyResult<OwnedFilter> {
         )));
     }
     let mask = array.cast::<PyArrayDyn<bool>>()?.readonly();
-    let mask = match mask.as_slice() {
+    Ok(Some(match mask.as_slice() {
         Ok(flags) => flags.to_vec(),
         Err(_) => mask.as_array().iter().copied().collect(),
-    };
-    Ok(OwnedFilter::Mask(mask))
+    }))
 }
 
 /// A positive whole number, as a parameter with a default.

@@ -2,19 +2,24 @@
 
 #![allow(unsafe_code)] // arrays are made uninitialised and filled at once
 
-use std::fmt::Write;
+use std::collections::HashSet;
+use std::sync::Arc;
 
+use arrow_array::{ArrayRef, Float32Array, Float64Array, Int64Array, RecordBatch};
+use arrow_schema::{DataType, Field, Schema};
 use numpy::{Element, PyArray1, PyArrayDyn, PyArrayMethods};
 use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyCapsule;
 
+use super::ids;
+use super::records::{self, SHOWN, convert, free_name, stream};
 use crate::index;
-
-/// Rows of a table that is shown in full; of a longer one, the first.
-const SHOWN: usize = 10;
+use crate::table::{Kind, Table, refused};
 
 /// An array of this shape with these values.
-fn array<'py, T: Element + Copy>(
+pub(super) fn array<'py, T: Element + Copy>(
     py: Python<'py>,
     shape: &[usize],
     values: impl ExactSizeIterator<Item = T>,
@@ -53,63 +58,150 @@ fn flags(py: Python<'_>, exact: &[bool], single: bool) -> PyResult<Py<PyAny>> {
     }
 }
 
-/// One line of the table that a notebook or a terminal shows.
-struct Line {
-    query: usize,
-    rank: usize,
-    id: i64,
-    distance: f64,
+/// Ids of answers.
+enum Ids {
+    /// The engine's own, as an array.
+    Plain(Py<PyAny>),
+    /// Labels, the table that knows their ids, and the array of those once it was asked for.
+    Labels(Vec<i64>, Arc<Table>, PyOnceLock<Py<PyAny>>),
 }
 
-/// The first answers, as text and as HTML.
-fn table(
-    py: Python<'_>,
-    title: &str,
-    ids: &Py<PyAny>,
-    distances: &Py<PyAny>,
-    offsets: &[usize],
-) -> PyResult<[String; 2]> {
-    let flat = |array: &Py<PyAny>, dtype: &str| -> PyResult<Py<PyAny>> {
-        Ok(array.bind(py).call_method0("ravel")?.call_method1("astype", (dtype,))?.unbind())
-    };
-    let ids = flat(ids, "int64")?;
-    let ids = ids.bind(py).cast::<PyArray1<i64>>()?.readonly();
-    let distances = flat(distances, "float64")?;
-    let distances = distances.bind(py).cast::<PyArray1<f64>>()?.readonly();
-    let (ids, distances) = (ids.as_array(), distances.as_array());
-    let lines = offsets.windows(2).enumerate().flat_map(|(query, range)| {
-        (range[0]..range[1]).zip(0..).map(move |(i, rank)| (i, query, rank))
-    });
-    let lines = lines.take(SHOWN).map(|(i, query, rank)| {
-        let (id, distance) = (ids[i], distances[i]);
-        Line { query, rank, id, distance }
-    });
-    let mut text = format!("{title}\n{:>6} {:>5} {:>20} {:>14}", "query", "rank", "id", "distance");
-    let mut html = format!(
-        "<table><caption>{title}</caption><thead><tr><th>query</th><th>rank</th><th>id</th>\
-         <th>distance</th></tr></thead><tbody>"
-    );
-    for Line { query, rank, id, distance } in lines {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "\n{query:>6} {rank:>5} {id:>20} {distance:>14.6}");
-        let _ = write!(
-            html,
-            "<tr><td>{query}</td><td>{rank}</td><td>{id}</td><td>{distance:.6}</td></tr>"
-        );
+/// Answers in a flat list, the lines of which are those of their arrays.
+struct Answers {
+    ids: Ids,
+    /// The shape of the arrays.
+    shape: Vec<usize>,
+    distances: Py<PyAny>,
+    /// Where each query's answers begin, and the last one's end.
+    offsets: Vec<usize>,
+}
+
+impl Answers {
+    fn new(
+        py: Python<'_>,
+        hits: index::Hits,
+        table: Option<Arc<Table>>,
+        shape: Vec<usize>,
+        double: bool,
+    ) -> Self {
+        let distances = distances(py, &shape, &hits.distances, double).unbind();
+        let ids = match table {
+            None => Ids::Plain(array(py, &shape, hits.ids.into_iter()).unbind()),
+            Some(table) => Ids::Labels(hits.ids, table, PyOnceLock::new()),
+        };
+        Self { ids, shape, distances, offsets: hits.offsets }
     }
-    if ids.len() > SHOWN {
-        text += "\n   ...";
-        html += "<tr><td colspan=\"4\">…</td></tr>";
+
+    fn ids(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        match &self.ids {
+            Ids::Plain(array) => Ok(array.clone_ref(py)),
+            Ids::Labels(labels, table, array) => {
+                let make = || {
+                    let ids = table.ids(labels)?;
+                    Ok::<_, PyErr>(ids::to_numpy(py, &ids, &self.shape)?.unbind())
+                };
+                Ok(array.get_or_try_init(py, make)?.clone_ref(py))
+            }
+        }
     }
-    Ok([text, html + "</tbody></table>"])
+
+    fn len(&self) -> usize {
+        self.offsets.last().copied().unwrap_or(0)
+    }
+
+    /// Names of the ids' column and of the metadata.
+    fn columns(&self) -> Vec<String> {
+        match &self.ids {
+            Ids::Plain(_) => vec!["id".to_owned()],
+            Ids::Labels(_, table, _) => {
+                table.schema().fields().iter().map(|field| field.name().clone()).collect()
+            }
+        }
+    }
+
+    /// The first so many answers, a line for each: query, rank, id, distance, and what the table
+    /// knows of the row.
+    ///
+    /// Columns of the table that are called as one of the first four get a number behind their names.
+    fn lines(&self, py: Python<'_>, most: usize) -> PyResult<RecordBatch> {
+        let len = self.len().min(most);
+        let places = || {
+            let ranges = self.offsets.windows(2).zip(0..);
+            let places = ranges.flat_map(|(range, query)| {
+                (0..(range[1] - range[0]) as i64).map(move |rank| (query, rank))
+            });
+            places.take(len)
+        };
+        let queries = Int64Array::from_iter_values(places().map(|(query, _)| query));
+        let ranks = Int64Array::from_iter_values(places().map(|(_, rank)| rank));
+        let flat = self.distances.bind(py).call_method0("ravel")?;
+        let (float, distances): (_, ArrayRef) = if let Ok(far) = flat.cast::<PyArray1<f64>>() {
+            let far = far.readonly();
+            let far = far.as_array().iter().copied().take(len).collect::<Vec<_>>();
+            (DataType::Float64, Arc::new(Float64Array::from(far)))
+        } else {
+            let far = flat.cast::<PyArray1<f32>>()?.readonly();
+            let far = far.as_array().iter().copied().take(len).collect::<Vec<_>>();
+            (DataType::Float32, Arc::new(Float32Array::from(far)))
+        };
+        let (id, ids, metadata) = match &self.ids {
+            Ids::Plain(array) => {
+                let flat = array.bind(py).call_method0("ravel")?;
+                let flat = flat.cast::<PyArray1<i64>>()?.readonly();
+                let ids = flat.as_array().iter().copied().take(len).collect::<Vec<_>>();
+                let ids: ArrayRef = Arc::new(Int64Array::from(ids));
+                (ids::field("id", Kind::Int), ids, None)
+            }
+            Ids::Labels(labels, table, _) => {
+                let lines = table.take(&labels[..len]).map_err(PyErr::from)?;
+                (table.id().clone(), Arc::clone(lines.column(0)), Some(lines))
+            }
+        };
+        let own = ["query", "rank", id.name().as_str(), "distance"].map(str::to_owned);
+        let id = if ["query", "rank", "distance"].contains(&id.name().as_str()) {
+            let name = free_name("id", |name| own.iter().any(|own| own == name));
+            id.with_name(name)
+        } else {
+            id
+        };
+        let mut taken: HashSet<String> = own.into_iter().chain([id.name().clone()]).collect();
+        let mut fields = vec![
+            Field::new("query", DataType::Int64, false),
+            Field::new("rank", DataType::Int64, false),
+            id,
+            Field::new("distance", float, false),
+        ];
+        let mut arrays: Vec<ArrayRef> = vec![Arc::new(queries), Arc::new(ranks), ids, distances];
+        if let Some(lines) = metadata {
+            let schema = lines.schema();
+            let others = &schema.fields()[1..];
+            taken.extend(others.iter().map(|field| field.name().clone()));
+            for (field, column) in others.iter().zip(&lines.columns()[1..]) {
+                let mut field = (**field).clone();
+                if fields[..4].iter().any(|own| own.name() == field.name()) {
+                    let name = free_name(field.name(), |name| taken.contains(name));
+                    taken.insert(name.clone());
+                    field = field.with_name(name);
+                }
+                fields.push(field);
+                arrays.push(Arc::clone(column));
+            }
+        }
+        RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays)
+            .map_err(|error| refused(error).into())
+    }
+
+    fn tables(&self, py: Python<'_>, title: &str) -> PyResult<[String; 2]> {
+        Ok(records::tables(title, &self.lines(py, SHOWN)?, self.len() > SHOWN)?)
+    }
 }
 
 /// The nearest rows of each query, nearest first.
 ///
 /// Attributes
 /// ----------
-/// ids : ndarray of shape (n_queries, k), int64
-///     Ids of the rows; of shape (k,) for a single query.
+/// ids : ndarray of shape (n_queries, k)
+///     Ids of the rows, int64 or what the index was given; of shape (k,) for a single query.
 /// distances : ndarray of shape (n_queries, k), float32 or float64
 ///     Their distances, ascending; equal distances in the order of the rows. float64 where the
 ///     index holds float64, otherwise the float64 distance rounded once.
@@ -126,57 +218,56 @@ fn table(
 /// array([ True])
 #[pyclass(frozen, module = "omendb")]
 pub(super) struct Hits {
-    ids: Py<PyAny>,
-    distances: Py<PyAny>,
+    answers: Answers,
     exact: Vec<bool>,
-    queries: usize,
     k: usize,
     single: bool,
 }
 
 impl Hits {
-    pub(super) fn new(py: Python<'_>, hits: &index::Hits, double: bool, single: bool) -> Self {
-        let queries = hits.offsets.len() - 1;
-        let k = hits.k;
-        let shape = [queries, k];
-        let shape = if single { &shape[1..] } else { &shape };
-        Self {
-            ids: array(py, shape, hits.ids.iter().copied()).unbind(),
-            distances: distances(py, shape, &hits.distances, double).unbind(),
-            exact: hits.exact.clone(),
-            queries,
-            k,
-            single,
-        }
+    pub(super) fn new(
+        py: Python<'_>,
+        hits: index::Hits,
+        table: Option<Arc<Table>>,
+        double: bool,
+        single: bool,
+    ) -> Self {
+        let (exact, k) = (hits.exact.clone(), hits.k);
+        let shape = if single { vec![k] } else { vec![exact.len(), k] };
+        Self { answers: Answers::new(py, hits, table, shape, double), exact, k, single }
+    }
+
+    fn queries(&self) -> usize {
+        self.exact.len()
     }
 
     fn tables(&self, py: Python<'_>) -> PyResult<[String; 2]> {
-        let offsets: Vec<usize> = (0..=self.queries).map(|i| i * self.k).collect();
         let exact = self.exact.iter().filter(|&&exact| exact).count();
-        let how = if exact == self.queries {
+        let how = if exact == self.queries() {
             "exact".into()
         } else if exact == 0 {
             "by the graph".into()
         } else {
             format!("{exact} exact, the others by the graph")
         };
-        let title = format!("Hits: {} queries, {} nearest, {how}", self.queries, self.k);
-        table(py, &title, &self.ids, &self.distances, &offsets)
+        let title = format!("Hits: {} queries, {} nearest, {how}", self.queries(), self.k);
+        self.answers.tables(py, &title)
     }
 }
 
 #[pymethods]
 impl Hits {
-    /// Ids of the rows, nearest first: int64 of shape (n_queries, k), or (k,) for one query.
+    /// Ids of the rows, nearest first, of shape (n_queries, k), or (k,) for one query: int64, or
+    /// what the index was given.
     #[getter]
-    fn ids(&self, py: Python<'_>) -> Py<PyAny> {
-        self.ids.clone_ref(py)
+    fn ids(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        self.answers.ids(py)
     }
 
     /// Distances of the rows, ascending: float32 or float64, of the shape of ``ids``.
     #[getter]
     fn distances(&self, py: Python<'_>) -> Py<PyAny> {
-        self.distances.clone_ref(py)
+        self.answers.distances.clone_ref(py)
     }
 
     /// Whether each answer is proven exact: bool of shape (n_queries,), or one bool.
@@ -185,8 +276,65 @@ impl Hits {
         flags(py, &self.exact, self.single)
     }
 
+    /// The answers as a pandas frame, one row each: ``query``, ``rank`` from 0, the id, ``distance``,
+    /// and the metadata of the row.
+    ///
+    /// The id's column is called as in the frame that the index was made from, or ``id``. Metadata
+    /// columns called ``query``, ``rank`` or ``distance`` become ``query_1`` and so on. Missing
+    /// integers and booleans come in pandas' nullable types. Metadata needs pyarrow.
+    ///
+    /// Returns
+    /// -------
+    /// pandas.DataFrame
+    fn to_pandas(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
+        convert(slf, "to_pandas")
+    }
+
+    /// The answers as a Polars frame, with the columns of `to_pandas`.
+    ///
+    /// Returns
+    /// -------
+    /// polars.DataFrame
+    fn to_polars(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
+        convert(slf, "to_polars")
+    }
+
+    /// The answers as an Arrow table, with the columns of `to_pandas`.
+    ///
+    /// Returns
+    /// -------
+    /// pyarrow.Table
+    fn to_arrow(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
+        convert(slf, "to_arrow")
+    }
+
+    /// The two arrays.
+    ///
+    /// Returns
+    /// -------
+    /// (ndarray, ndarray)
+    ///     ``ids`` and ``distances``.
+    fn to_numpy(&self, py: Python<'_>) -> PyResult<(Py<PyAny>, Py<PyAny>)> {
+        Ok((self.ids(py)?, self.distances(py)))
+    }
+
+    /// Names of the ids' column and of the metadata.
+    #[getter]
+    fn _columns(&self) -> Vec<String> {
+        self.answers.columns()
+    }
+
+    #[pyo3(signature = (requested_schema=None))]
+    fn __arrow_c_stream__<'py>(
+        &self,
+        py: Python<'py>,
+        requested_schema: Option<Bound<'py, PyCapsule>>,
+    ) -> PyResult<Bound<'py, PyCapsule>> {
+        stream(py, self.answers.lines(py, usize::MAX)?, requested_schema)
+    }
+
     fn __len__(&self) -> usize {
-        self.queries
+        self.queries()
     }
 
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
@@ -206,8 +354,8 @@ impl Hits {
 /// ----------
 /// offsets : ndarray of shape (n_queries + 1,), int64
 ///     Query ``i`` has the answers ``offsets[i]:offsets[i + 1]``.
-/// ids : ndarray of shape (offsets[-1],), int64
-///     Ids of the rows, query after query.
+/// ids : ndarray of shape (offsets[-1],)
+///     Ids of the rows, query after query: int64, or what the index was given.
 /// distances : ndarray of shape (offsets[-1],), float32 or float64
 ///     Their distances, ascending within a query; equal distances in the order of the rows.
 /// exact : ndarray of shape (n_queries,), bool
@@ -223,31 +371,29 @@ impl Hits {
 /// array([0, 1])
 #[pyclass(frozen, module = "omendb")]
 pub(super) struct RadiusHits {
-    offsets: Vec<usize>,
-    ids: Py<PyAny>,
-    distances: Py<PyAny>,
+    answers: Answers,
     single: bool,
 }
 
 impl RadiusHits {
-    pub(super) fn new(py: Python<'_>, hits: index::Hits, double: bool, single: bool) -> Self {
-        let shape = [hits.ids.len()];
-        Self {
-            ids: array(py, &shape, hits.ids.iter().copied()).unbind(),
-            distances: distances(py, &shape, &hits.distances, double).unbind(),
-            offsets: hits.offsets,
-            single,
-        }
+    pub(super) fn new(
+        py: Python<'_>,
+        hits: index::Hits,
+        table: Option<Arc<Table>>,
+        double: bool,
+        single: bool,
+    ) -> Self {
+        let shape = vec![hits.ids.len()];
+        Self { answers: Answers::new(py, hits, table, shape, double), single }
     }
 
     fn queries(&self) -> usize {
-        self.offsets.len() - 1
+        self.answers.offsets.len() - 1
     }
 
     fn tables(&self, py: Python<'_>) -> PyResult<[String; 2]> {
-        let answers = self.offsets.last().copied().unwrap_or(0);
-        let title = format!("RadiusHits: {} queries, {answers} answers, exact", self.queries());
-        table(py, &title, &self.ids, &self.distances, &self.offsets)
+        let (queries, answers) = (self.queries(), self.answers.len());
+        self.answers.tables(py, &format!("RadiusHits: {queries} queries, {answers} answers, exact"))
     }
 }
 
@@ -256,25 +402,84 @@ impl RadiusHits {
     /// Where each query's answers begin and end: int64 of shape (n_queries + 1,).
     #[getter]
     fn offsets<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
-        array(py, &[self.offsets.len()], self.offsets.iter().map(|&offset| offset as i64))
+        let offsets = &self.answers.offsets;
+        array(py, &[offsets.len()], offsets.iter().map(|&offset| offset as i64))
     }
 
-    /// Ids of the rows, query after query: int64 of shape (offsets[-1],).
+    /// Ids of the rows, query after query, of shape (offsets[-1],): int64, or what the index was
+    /// given.
     #[getter]
-    fn ids(&self, py: Python<'_>) -> Py<PyAny> {
-        self.ids.clone_ref(py)
+    fn ids(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        self.answers.ids(py)
     }
 
     /// Distances of the rows, ascending within a query: float32 or float64, as long as ``ids``.
     #[getter]
     fn distances(&self, py: Python<'_>) -> Py<PyAny> {
-        self.distances.clone_ref(py)
+        self.answers.distances.clone_ref(py)
     }
 
     /// Whether each answer is proven complete: bool of shape (n_queries,), or one bool.
     #[getter]
     fn exact(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         flags(py, &vec![true; self.queries()], self.single)
+    }
+
+    /// The answers as a pandas frame, one row each: ``query``, ``rank`` from 0, the id, ``distance``,
+    /// and the metadata of the row.
+    ///
+    /// The id's column is called as in the frame that the index was made from, or ``id``. Metadata
+    /// columns called ``query``, ``rank`` or ``distance`` become ``query_1`` and so on. Missing
+    /// integers and booleans come in pandas' nullable types. Metadata needs pyarrow.
+    ///
+    /// Returns
+    /// -------
+    /// pandas.DataFrame
+    fn to_pandas(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
+        convert(slf, "to_pandas")
+    }
+
+    /// The answers as a Polars frame, with the columns of `to_pandas`.
+    ///
+    /// Returns
+    /// -------
+    /// polars.DataFrame
+    fn to_polars(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
+        convert(slf, "to_polars")
+    }
+
+    /// The answers as an Arrow table, with the columns of `to_pandas`.
+    ///
+    /// Returns
+    /// -------
+    /// pyarrow.Table
+    fn to_arrow(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
+        convert(slf, "to_arrow")
+    }
+
+    /// The two arrays; `offsets` tell the queries apart.
+    ///
+    /// Returns
+    /// -------
+    /// (ndarray, ndarray)
+    ///     ``ids`` and ``distances``.
+    fn to_numpy(&self, py: Python<'_>) -> PyResult<(Py<PyAny>, Py<PyAny>)> {
+        Ok((self.ids(py)?, self.distances(py)))
+    }
+
+    /// Names of the ids' column and of the metadata.
+    #[getter]
+    fn _columns(&self) -> Vec<String> {
+        self.answers.columns()
+    }
+
+    #[pyo3(signature = (requested_schema=None))]
+    fn __arrow_c_stream__<'py>(
+        &self,
+        py: Python<'py>,
+        requested_schema: Option<Bound<'py, PyCapsule>>,
+    ) -> PyResult<Bound<'py, PyCapsule>> {
+        stream(py, self.answers.lines(py, usize::MAX)?, requested_schema)
     }
 
     fn __len__(&self) -> usize {

@@ -1,20 +1,30 @@
 //! The index as a Python class.
 
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use arrow_array::{ArrayRef, FixedSizeListArray, RecordBatch, make_array, new_null_array};
+use arrow_buffer::Buffer;
+use arrow_data::ArrayData;
+use arrow_schema::{DataType, Field, Schema};
 use numpy::{PyArray1, PyUntypedArray};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyFloat, PyInt, PyTuple};
+use pyo3::types::{PyBytes, PyCapsule, PyDict, PyFloat, PyInt, PyTuple};
 
-use super::array::{self, Count, OwnedFilter, Wanted, numpy_dtype};
+use super::array::{self, Count, Wanted, numpy_dtype};
+use super::frame::{self, Frame, Roles};
 use super::hits::{Hits, RadiusHits};
+use super::ids::{self, Given};
+use super::ledger::Ledger;
 use super::monitor;
+use super::records::{Records, escaped, free_name, stream};
 use super::report::RecallReport;
+use crate::error::Error;
 use crate::index::{self, Filter, Method, Options};
 use crate::metric::Metric;
 use crate::rows::{DType, Rows};
+use crate::table::{self, Key, Keys, Kind, Table, refused};
 
 /// Nearest neighbours of vectors: exact, at matrix-product speed, without a copy.
 ///
@@ -31,8 +41,9 @@ use crate::rows::{DType, Rows};
 ///     ``euclidean`` (alias ``l2``), ``sqeuclidean``, ``cosine``, ``inner_product`` (``ip``,
 ///     ``dot``; the distance is minus the product), ``manhattan`` (``l1``, ``cityblock``) or
 ///     ``chebyshev`` (``linf``). A zero vector has cosine distance 1 to everything.
-/// ids : array-like of shape (n,), int64, optional
-///     Unique ids of the rows; 0, 1, 2, … by default.
+/// ids : array-like of shape (n,), optional
+///     Unique ids of the rows: integers, strings or `uuid.UUID`, which come back as such; 0, 1, 2, …
+///     by default.
 /// copy : bool, default=False
 ///     Copy the vectors first, so that later writes to the array do not matter.
 /// method : {"exact", "graph"}, default="exact"
@@ -76,6 +87,34 @@ pub(super) struct Index {
     index: index::Index<'static>,
     /// The array whose memory all rows are, until an edit.
     source: Mutex<Option<Py<PyUntypedArray>>>,
+    /// Ids in the user's own type, and metadata.
+    ledger: Ledger,
+}
+
+/// Which rows may answer, as it was given.
+enum Chosen {
+    Mask(Vec<bool>),
+    Ids(Vec<i64>),
+}
+
+impl Chosen {
+    fn borrow(&self) -> Filter<'_> {
+        match self {
+            Self::Mask(mask) => Filter::Mask(mask),
+            Self::Ids(ids) => Filter::Ids(ids),
+        }
+    }
+}
+
+/// Whether a method of building wants a graph.
+fn linked(method: &str) -> PyResult<bool> {
+    match method {
+        "exact" => Ok(false),
+        "graph" => Ok(true),
+        _ => Err(PyValueError::new_err(format!(
+            "expected method to be 'exact' or 'graph', got '{method}'"
+        ))),
+    }
 }
 
 /// Bytes in what `repr` counts by.
@@ -98,7 +137,193 @@ fn seed(seed: Option<&Bound<'_, PyAny>>) -> PyResult<u64> {
     })
 }
 
+/// Ids for rows of an index without a table.
+enum Own {
+    /// What the engine takes.
+    Engine(Vec<i64>),
+    /// What needs a table.
+    Column(Field, ArrayRef),
+}
+
+fn own_ids(ids: &Bound<'_, PyAny>) -> PyResult<Own> {
+    match ids::given(ids, "ids")? {
+        Given::Integers(object) => Ok(Own::Engine(array::ids(&object, "ids")?)),
+        Given::Column(field, _) if Kind::of(&field)?.is_integer() => {
+            Ok(Own::Engine(array::ids(ids, "ids")?))
+        }
+        Given::Column(field, ids) => Ok(Own::Column(field.with_name("id"), ids)),
+    }
+}
+
+/// Lines of ids and nothing else.
+fn lines_of(id: Field, ids: ArrayRef) -> PyResult<RecordBatch> {
+    let schema = table::schema(id, &Schema::empty());
+    Ok(RecordBatch::try_new(schema, vec![ids]).map_err(refused)?)
+}
+
 impl Index {
+    fn whole(
+        index: index::Index<'static>,
+        source: Option<Py<PyUntypedArray>>,
+        table: Option<Table>,
+    ) -> Self {
+        Self { index, source: Mutex::new(source), ledger: Ledger::new(table) }
+    }
+
+    /// A filter as the engine takes it.
+    fn chosen(&self, filter: &Bound<'_, PyAny>) -> PyResult<Chosen> {
+        if let Some(mask) = array::mask(filter)? {
+            return Ok(Chosen::Mask(mask));
+        }
+        Ok(Chosen::Ids(match self.ledger.table() {
+            None => array::ids(filter, "filter")?,
+            Some(table) => {
+                let keys = ids::wanted(filter, "filter", table.kind())?;
+                self.ledger.labels(&self.index, &keys, "filter")?
+            }
+        }))
+    }
+
+    /// Answers, and a table that has a line for each of them.
+    fn answered(
+        &self,
+        mut search: impl FnMut() -> PyResult<index::Hits>,
+    ) -> PyResult<(index::Hits, Option<Arc<Table>>)> {
+        loop {
+            let before = self.ledger.table();
+            let hits = search()?;
+            // The table from before the search has all rows but those that came meanwhile.
+            let known = |table: &Arc<Table>| hits.ids.iter().all(|&label| label < table.end());
+            if let Some(before) = before.filter(known) {
+                return Ok((hits, Some(before)));
+            }
+            let Some(after) = self.ledger.table() else { return Ok((hits, None)) };
+            if after.holds(&hits.ids) {
+                return Ok((hits, Some(after)));
+            }
+            // Rows came and went, and their lines with them, while the search ran: once more.
+        }
+    }
+
+    /// The engine's ids of rows that may be named once only, and whether they are labels.
+    fn labels_once(&self, ids: &Bound<'_, PyAny>) -> PyResult<(Vec<i64>, bool)> {
+        let Some(table) = self.ledger.table() else { return Ok((array::ids(ids, "ids")?, false)) };
+        let keys = ids::wanted(ids, "ids", table.kind())?;
+        Ok((self.ledger.labels_once(&self.index, &keys)?, true))
+    }
+
+    /// Ids for new rows of a table: those given, or the next ones.
+    fn ids_as(
+        &self,
+        table: &Table,
+        ids: Option<&Bound<'_, PyAny>>,
+        len: usize,
+    ) -> PyResult<ArrayRef> {
+        self.given_as(table, ids.map(|ids| ids::given(ids, "ids")).transpose()?, len)
+    }
+
+    fn given_as(&self, table: &Table, given: Option<Given<'_>>, len: usize) -> PyResult<ArrayRef> {
+        let ids = match given {
+            None => table.next_ids(len)?,
+            Some(given) => {
+                let ids = ids::of_kind(given, "ids", table.kind())?;
+                table::cast(&ids, table.id().data_type())?
+            }
+        };
+        frame::check_len(&ids, len)?;
+        Ok(ids)
+    }
+
+    /// Adds rows whose ids are the engine's own.
+    fn add_plain<'py>(
+        &self,
+        py: Python<'py>,
+        rows: Rows<'static>,
+        ids: Option<&[i64]>,
+        threads: Option<usize>,
+        progress: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let n = rows.len();
+        let ids = monitor::run(py, progress, n, "row", usize::MAX, threads, |run| {
+            self.index.add_with(rows, ids, run)
+        })?;
+        if !ids.is_empty() {
+            *self.source() = None;
+        }
+        Ok(PyArray1::from_vec(py, ids).into_any())
+    }
+
+    /// Adds rows with these lines, the ids first; the caller keeps other edits waiting.
+    fn append(
+        &self,
+        py: Python<'_>,
+        rows: Rows<'static>,
+        table: &Arc<Table>,
+        columns: Vec<ArrayRef>,
+        threads: Option<usize>,
+        progress: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let before = self.ledger.table();
+        let lines = RecordBatch::try_new(Arc::clone(table.schema()), columns).map_err(refused)?;
+        let keys = Keys::of(lines.column(0), table.kind())?;
+        Table::check_new(&keys, |key| self.ledger.find(&self.index, key).is_some())?;
+        let n = rows.len();
+        let labels: Vec<i64> = (table.end()..table.end() + n as i64).collect();
+        self.ledger.set(Some(Arc::new(table.append(lines)?)));
+        let added = monitor::run(py, progress, n, "row", usize::MAX, threads, |run| {
+            self.index.add_with(rows, Some(&labels), run)
+        });
+        if let Err(error) = added {
+            self.ledger.set(before);
+            return Err(error);
+        }
+        self.ledger.added(&labels);
+        if n > 0 {
+            *self.source() = None;
+        }
+        Ok(())
+    }
+
+    /// Rows with these labels and vectors: their ids, the vectors, and what the table knows.
+    fn lines(&self, labels: &[i64], bytes: Vec<u8>, table: Option<&Table>) -> PyResult<RecordBatch> {
+        let data_type = match self.index.dtype() {
+            None | Some(DType::F32) => DataType::Float32,
+            Some(DType::F64) => DataType::Float64,
+            Some(DType::F16) => DataType::Float16,
+            Some(DType::BF16) => DataType::UInt16,
+            Some(DType::I8) => DataType::Int8,
+            Some(DType::U8) => DataType::UInt8,
+        };
+        let dim = i32::try_from(self.index.dim())
+            .map_err(|_| PyValueError::new_err("the vectors are too long for a list of Arrow"))?;
+        let values = ArrayData::builder(data_type.clone())
+            .len(labels.len() * self.index.dim())
+            .add_buffer(Buffer::from_vec(bytes))
+            .align_buffers(true)
+            .build()
+            .map_err(refused)?;
+        let item = Arc::new(Field::new_list_field(data_type, false));
+        let vectors = FixedSizeListArray::try_new(item, dim, make_array(values), None);
+        let vectors: ArrayRef = Arc::new(vectors.map_err(refused)?);
+        let lines = match table {
+            Some(table) => table.take(labels)?,
+            None => {
+                let ids: ArrayRef = Arc::new(arrow_array::Int64Array::from(labels.to_vec()));
+                lines_of(ids::field("id", Kind::Int), ids)?
+            }
+        };
+        let schema = lines.schema();
+        let roles = Roles::noted(&schema);
+        let name = roles.as_ref().map_or("vector", |roles| frame::vector_name(&roles.vector));
+        let taken = |name: &str| schema.fields().iter().any(|field| field.name() == name);
+        let field = Field::new(free_name(name, taken), vectors.data_type().clone(), false);
+        let mut fields = schema.fields().to_vec();
+        fields.insert(1, Arc::new(field));
+        let mut columns = lines.columns().to_vec();
+        columns.insert(1, vectors);
+        Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(refused)?)
+    }
+
     /// Multiply-adds of a search for these queries.
     fn operations(&self, queries: &Rows) -> usize {
         queries.len().saturating_mul(self.index.dim()).saturating_mul(self.index.len())
@@ -133,14 +358,21 @@ impl Index {
         }
     }
 
-    fn facts(&self) -> [(&'static str, String); 7] {
-        let mib = self.index.nbytes() as f64 / MIB;
+    fn facts(&self) -> [(&'static str, String); 9] {
+        let mib = self.nbytes() as f64 / MIB;
         let width = self.index.code_width().map_or_else(
             || "none: every row is judged in float64".into(),
             |width| format!("8 bits, {width} of {} dimensions", self.index.dim()),
         );
+        let table = self.ledger.table();
+        let ids = table.as_ref().map_or("integers".into(), |table| table.kind().to_string());
+        let columns = table.as_ref().map_or_else(Vec::new, |table| {
+            table.schema().fields()[1..].iter().map(|field| field.name().clone()).collect()
+        });
         [
             ("rows", self.index.len().to_string()),
+            ("ids", ids),
+            ("metadata", if columns.is_empty() { "none".into() } else { columns.join(", ") }),
             ("dim", self.index.dim().to_string()),
             ("metric", self.index.metric().to_string()),
             ("numbers", self.dtype_name().to_string()),
@@ -173,15 +405,7 @@ impl Index {
     ) -> PyResult<Self> {
         let metric: Metric = metric.parse()?;
         let seed = self::seed(seed)?;
-        let linked = match method {
-            "exact" => false,
-            "graph" => true,
-            _ => {
-                return Err(PyValueError::new_err(format!(
-                    "expected method to be 'exact' or 'graph', got '{method}'"
-                )));
-            }
-        };
+        let linked = linked(method)?;
         let dim = dim.map(|dim| array::count(dim, "dim")).transpose()?;
         let threads = self::threads(threads)?;
         let Some(vectors) = vectors else {
@@ -195,24 +419,120 @@ impl Index {
             if linked {
                 index.build_graph(seed)?;
             }
-            return Ok(Self { index, source: Mutex::new(None) });
+            return Ok(Self::whole(index, None, None));
         };
         let wanted = Wanted { what: "vectors", dtype: None, single: false, copy };
         let array::Vectors { rows, array, .. } = array::vectors(vectors, wanted)?;
         if let Some(expected) = dim.filter(|&dim| dim != rows.dim()) {
             let got = rows.dim();
             return Err(
-                crate::error::Error::DimensionMismatch { what: "vectors", expected, got }.into()
+                Error::DimensionMismatch { what: "vectors", expected, got }.into()
             );
         }
-        let ids = ids.map(|ids| array::ids(ids, "ids")).transpose()?;
+        let ids = ids.map(own_ids).transpose()?;
+        let (ids, table) = match ids {
+            None => (None, None),
+            Some(Own::Engine(ids)) => (Some(ids), None),
+            Some(Own::Column(field, ids)) => {
+                frame::check_len(&ids, rows.len())?;
+                (None, Some(Table::of(lines_of(field, ids)?)?))
+            }
+        };
         let ids = ids.as_deref();
         let seed = linked.then_some(seed);
         let n = rows.len();
         let index = monitor::run(py, progress, n, "row", usize::MAX, threads, |run| {
             index::Index::new_with(rows, metric, ids, seed, run)
         })?;
-        Ok(Self { index, source: Mutex::new(Some(array.unbind())) })
+        Ok(Self::whole(index, Some(array.unbind()), table))
+    }
+
+    /// Index the vectors of a frame, with its ids and its other columns as metadata.
+    ///
+    /// Parameters
+    /// ----------
+    /// frame : pandas.DataFrame, polars.DataFrame, pyarrow.Table or alike
+    ///     Whatever exports Arrow's C stream (``__arrow_c_stream__``) will do.
+    /// vector : str or list of str
+    ///     The column of vectors: arrays or lists of one length, Arrow's or Polars' lists and arrays.
+    ///     Or the columns that hold one number each.
+    /// id : str, optional
+    ///     The column of unique ids: integers, strings or UUIDs. By default the index of a pandas
+    ///     frame, so that ``frame.loc[hits.ids[0]]`` works, and 0, 1, 2, … for other frames.
+    /// metric : str, default="euclidean"
+    ///     As for `Index`.
+    /// copy : bool, default=False
+    ///     Copy the vectors. They are used where they lie only where they are one chunk of Arrow lists
+    ///     of float32, float64, float16, int8 or uint8; several chunks, and pandas' columns of arrays,
+    ///     are put together once.
+    /// method : {"exact", "graph"}, default="exact"
+    ///     "graph" builds a graph as well (see `build_graph`).
+    /// seed : int, default=0
+    ///     Chooses the random rows that the graph's building starts from.
+    /// threads : int, optional
+    ///     Threads that prepare the index; as many as there are processors by default.
+    /// progress : bool or callable, default=False
+    ///     True shows a bar where ``tqdm`` is installed; a callable gets ``(rows_done, rows)``.
+    ///
+    /// Returns
+    /// -------
+    /// Index
+    ///     Its searches name rows by these ids, and their answers have the metadata of the rows.
+    ///
+    /// Raises
+    /// ------
+    /// ValueError
+    ///     If a column is not there; if vectors differ in length; if a vector, a number of one, or an
+    ///     id is null; if an id is there twice; if a column is of a type that is not kept. Messages
+    ///     name the column, and the first such row.
+    /// TypeError
+    ///     If the frame is none, or a column does not hold what it is said to.
+    ///
+    /// Notes
+    /// -----
+    /// Kept are columns of numbers, booleans, strings, bytes, dates, times (with their zones),
+    /// durations, decimals and categories; they are copied. Lists and structs are refused. pandas'
+    /// metadata columns need pyarrow.
+    ///
+    /// Examples
+    /// --------
+    /// >>> import numpy as np, omendb, pandas
+    /// >>> frame = pandas.DataFrame({"name": ["a", "b"], "size": [3, 5], "v": [[0.0, 1.0], [1.0, 0.0]]})
+    /// >>> index = omendb.Index.from_frame(frame, vector="v", id="name")
+    /// >>> index.search([0.0, 2.0], k=1).to_pandas()
+    ///    query  rank name  distance  size
+    /// 0      0     0    a       1.0     3
+    #[staticmethod]
+    #[pyo3(signature = (frame, *, vector, id=None, metric="euclidean", copy=false, method="exact",
+                        seed=None, threads=None, progress=None),
+           text_signature = "(frame, *, vector, id=None, metric='euclidean', copy=False, \
+                             method='exact', seed=0, threads=None, progress=False)")]
+    #[allow(clippy::too_many_arguments)] // keywords, all of the public signature
+    fn from_frame(
+        py: Python<'_>,
+        frame: &Bound<'_, PyAny>,
+        vector: &Bound<'_, PyAny>,
+        id: Option<&Bound<'_, PyAny>>,
+        metric: &str,
+        copy: bool,
+        method: &str,
+        seed: Option<&Bound<'_, PyAny>>,
+        threads: Option<&Bound<'_, PyAny>>,
+        progress: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Self> {
+        let metric: Metric = metric.parse()?;
+        let seed = self::seed(seed)?;
+        let seed = linked(method)?.then_some(seed);
+        let threads = self::threads(threads)?;
+        let frame = Frame::read(frame, Roles::of(vector, id)?)?;
+        let wanted = Wanted { what: "vectors", dtype: None, single: false, copy };
+        let array::Vectors { rows, array, .. } = array::vectors(&frame.vectors, wanted)?;
+        let n = rows.len();
+        let table = Table::of(frame.lines(n)?)?;
+        let index = monitor::run(py, progress, n, "row", usize::MAX, threads, |run| {
+            index::Index::new_with(rows, metric, None, seed, run)
+        })?;
+        Ok(Self::whole(index, Some(array.unbind()), Some(table)))
     }
 
     /// Find the rows nearest to each query.
@@ -232,7 +552,7 @@ impl Index {
     ///     The width of the walk's beam: wider finds more and takes longer. ``index.effort`` by
     ///     default, which `tune` sets.
     /// filter : array-like, optional
-    ///     Which rows may answer: booleans aligned with ``index.ids``, or ids.
+    ///     Which rows may answer: booleans aligned with ``index.ids``, or ids in their own type.
     /// threads : int, optional
     ///     Threads to use; as many as there are processors by default.
     /// progress : bool or callable, default=False
@@ -287,17 +607,19 @@ impl Index {
         };
         let effort = effort.map(|effort| array::count(effort, "effort")).transpose()?;
         let queries = Self::queries(queries)?;
-        let filter = filter.map(array::filter).transpose()?;
+        let filter = filter.map(|filter| self.chosen(filter)).transpose()?;
         let mut options = Options::new().method(method);
         options = effort.into_iter().fold(options, Options::effort);
-        options = borrow(filter.as_ref()).into_iter().fold(options, Options::filter);
+        options = filter.iter().map(Chosen::borrow).fold(options, Options::filter);
         let threads = self::threads(threads)?;
         let rows = &queries.rows;
         let operations = self.operations(rows);
-        let hits = monitor::run(py, progress, rows.len(), "query", operations, threads, |run| {
-            self.index.search_with(rows, k.0, options, run)
+        let (hits, table) = self.answered(|| {
+            monitor::run(py, progress, rows.len(), "query", operations, threads, |run| {
+                self.index.search_with(rows, k.0, options, run)
+            })
         })?;
-        Ok(Hits::new(py, &hits, self.double(), queries.single))
+        Ok(Hits::new(py, hits, table, self.double(), queries.single))
     }
 
     /// Find all rows within a radius of each query.
@@ -309,7 +631,7 @@ impl Index {
     /// radius : float
     ///     The largest distance that answers, itself included.
     /// filter : array-like, optional
-    ///     Which rows may answer: booleans aligned with ``index.ids``, or ids.
+    ///     Which rows may answer: booleans aligned with ``index.ids``, or ids in their own type.
     /// threads : int, optional
     ///     Threads to use; as many as there are processors by default.
     /// progress : bool or callable, default=False
@@ -350,15 +672,17 @@ impl Index {
             PyTypeError::new_err(format!("expected radius to be a number, got {name}"))
         })?;
         let queries = Self::queries(queries)?;
-        let filter = filter.map(array::filter).transpose()?;
-        let filter = borrow(filter.as_ref());
+        let filter = filter.map(|filter| self.chosen(filter)).transpose()?;
+        let filter = filter.as_ref().map(Chosen::borrow);
         let threads = self::threads(threads)?;
         let rows = &queries.rows;
         let operations = self.operations(rows);
-        let hits = monitor::run(py, progress, rows.len(), "query", operations, threads, |run| {
-            self.index.search_radius_with(rows, radius, filter, run)
+        let (hits, table) = self.answered(|| {
+            monitor::run(py, progress, rows.len(), "query", operations, threads, |run| {
+                self.index.search_radius_with(rows, radius, filter, run)
+            })
         })?;
-        Ok(RadiusHits::new(py, hits, self.double(), queries.single))
+        Ok(RadiusHits::new(py, hits, table, self.double(), queries.single))
     }
 
     /// Link near rows, so that searches need not look at all of them.
@@ -463,7 +787,9 @@ impl Index {
     ///
     /// The file is an Arrow IPC file with checksums: pyarrow, pandas, Polars and DuckDB read its
     /// columns ``ids``, ``vectors`` (bfloat16 as its bits in uint16) and, where there is a graph,
-    /// ``codes`` and ``links``. Removed rows are left out. It is written beside the old one and takes its place when it is complete.
+    /// ``codes`` and ``links``. Ids that are no integers, and metadata, are columns of their own names;
+    /// ``ids`` then counts the rows. Removed rows are left out. The file is written beside the old one
+    /// and takes its place when it is complete.
     ///
     /// Parameters
     /// ----------
@@ -494,8 +820,17 @@ impl Index {
         path: PathBuf,
         progress: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
-        monitor::run(py, progress, self.index.len(), "row", usize::MAX, None, |run| {
-            self.index.save_with(path, run)
+        let table = self.ledger.table();
+        monitor::run(py, progress, self.index.len(), "row", usize::MAX, None, |run| match &table {
+            None => self.index.save_with(&path, run),
+            // Rows that came meanwhile are in the table that there is by now.
+            Some(before) => {
+                let lines = |labels: &[i64]| match self.ledger.table() {
+                    Some(now) if now.holds(labels) => now.take(labels),
+                    _ => before.take(labels),
+                };
+                self.index.save_columns(&path, lines, run)
+            }
         })
     }
 
@@ -541,10 +876,18 @@ impl Index {
         progress: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
         let threads = self::threads(threads)?;
-        let index = monitor::run(py, progress, 1, "file", usize::MAX, threads, |run| {
-            index::Index::load_with(path, verify, run)
+        let (index, table) = monitor::run(py, progress, 1, "file", usize::MAX, threads, |run| {
+            let (index, columns) = index::Index::load_columns(&path, verify, run)?;
+            let has_table = columns.num_columns() > 0;
+            let damaged = |what: String| Error::damaged(&path, None, what);
+            let table = has_table.then(|| Table::of(columns)).transpose();
+            let table = table.map_err(|error| damaged(error.to_string()))?;
+            if table.is_some() && index.ids().into_iter().ne(0..index.len() as i64) {
+                return Err(damaged("its ids are not the places of its columns".into()));
+            }
+            Ok((index, table))
         })?;
-        Ok(Self { index, source: Mutex::new(None) })
+        Ok(Self::whole(index, None, table))
     }
 
     /// Walk through the graph and count what should not be.
@@ -579,8 +922,9 @@ impl Index {
     /// ----------
     /// vectors : array-like of shape (n, dim)
     ///     The new rows, converted to the number type of the index.
-    /// ids : array-like of shape (n,), int64, optional
-    ///     Their ids, none of them in the index; by default those that follow the largest so far.
+    /// ids : array-like of shape (n,), optional
+    ///     Their ids, none of them in the index: integers, or strings or `uuid.UUID` where the others
+    ///     are such or there are none. By default the integers that follow the largest so far.
     /// threads : int, optional
     ///     Threads to use; as many as there are processors by default.
     /// progress : bool or callable, default=False
@@ -588,7 +932,7 @@ impl Index {
     ///
     /// Returns
     /// -------
-    /// ndarray of shape (n,), int64
+    /// ndarray of shape (n,)
     ///     The ids of the new rows.
     ///
     /// Raises
@@ -613,18 +957,150 @@ impl Index {
         ids: Option<&Bound<'py, PyAny>>,
         threads: Option<&Bound<'py, PyAny>>,
         progress: Option<&Bound<'py, PyAny>>,
-    ) -> PyResult<Bound<'py, PyArray1<i64>>> {
+    ) -> PyResult<Bound<'py, PyAny>> {
         let array::Vectors { rows, .. } = self.new_rows(vectors)?;
-        let ids = ids.map(|ids| array::ids(ids, "ids")).transpose()?;
         let threads = self::threads(threads)?;
-        let n = rows.len();
-        let ids = monitor::run(py, progress, n, "row", usize::MAX, threads, |run| {
-            self.index.add_with(rows, ids.as_deref(), run)
+        let _edit = self.ledger.edit(py);
+        let table = match (self.ledger.table(), ids) {
+            (Some(table), _) => table,
+            (None, None) => return self.add_plain(py, rows, None, threads, progress),
+            (None, Some(ids)) => match own_ids(ids)? {
+                Own::Engine(ids) => {
+                    return self.add_plain(py, rows, Some(&ids), threads, progress);
+                }
+                Own::Column(field, ids) if self.index.is_empty() => {
+                    let table = Table::new(lines_of(field, ids)?.schema())?;
+                    Arc::new(table)
+                }
+                Own::Column(field, _) => {
+                    let kind = Kind::of(&field)?;
+                    return Err(PyTypeError::new_err(format!(
+                        "expected ids to be integers, as in the index, got {kind}"
+                    )));
+                }
+            },
+        };
+        let ids = self.ids_as(&table, ids, rows.len())?;
+        let metadata = &table.schema().fields()[1..];
+        let nulls = metadata.iter().map(|field| new_null_array(field.data_type(), rows.len()));
+        let columns: Vec<ArrayRef> = std::iter::once(Arc::clone(&ids)).chain(nulls).collect();
+        self.append(py, rows, &table, columns, threads, progress)?;
+        let len = ids.len();
+        ids::to_numpy(py, &ids, &[len])
+    }
+
+    /// Add the rows of a frame, with their ids and metadata.
+    ///
+    /// Parameters
+    /// ----------
+    /// frame : pandas.DataFrame, polars.DataFrame, pyarrow.Table or alike
+    ///     With the columns of the frame that the index was made from (see `from_frame`). A metadata
+    ///     column that is not there is null; numbers, times and categories are converted where nothing
+    ///     is lost. Without a column of ids, the default index of a pandas frame and any other frame
+    ///     get the integers that follow the largest so far.
+    /// threads : int, optional
+    ///     Threads to use; as many as there are processors by default.
+    /// progress : bool or callable, default=False
+    ///     True shows a bar where ``tqdm`` is installed; a callable gets ``(rows_done, rows)``.
+    ///
+    /// Returns
+    /// -------
+    /// ndarray of shape (n,)
+    ///     The ids of the new rows.
+    ///
+    /// Raises
+    /// ------
+    /// ValueError
+    ///     If the index was not made from a frame, a column is unknown or of another type, or for the
+    ///     reasons of `from_frame` and `add`. Nothing is added then.
+    /// TypeError
+    ///     As for `from_frame`.
+    ///
+    /// Examples
+    /// --------
+    /// >>> import omendb, pandas
+    /// >>> frame = pandas.DataFrame({"name": ["a", "b"], "v": [[0.0, 1.0], [1.0, 0.0]]})
+    /// >>> index = omendb.Index.from_frame(frame[:1], vector="v", id="name")
+    /// >>> index.add_frame(frame[1:])
+    /// array(['b'], dtype=object)
+    #[pyo3(signature = (frame, *, threads=None, progress=None),
+           text_signature = "($self, frame, *, threads=None, progress=False)")]
+    fn add_frame<'py>(
+        &self,
+        py: Python<'py>,
+        frame: &Bound<'py, PyAny>,
+        threads: Option<&Bound<'py, PyAny>>,
+        progress: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let roles = self.ledger.table().and_then(|table| Roles::noted(table.schema()));
+        let roles = roles.ok_or_else(|| {
+            PyValueError::new_err(
+                "the index was not made from a frame, so its columns have no names: use \
+                 add(vectors, ids)",
+            )
         })?;
-        if !ids.is_empty() {
-            *self.source() = None;
-        }
-        Ok(PyArray1::from_vec(py, ids))
+        let frame = Frame::read(frame, roles)?;
+        let array::Vectors { rows, .. } = self.new_rows(&frame.vectors)?;
+        let threads = self::threads(threads)?;
+        let _edit = self.ledger.edit(py);
+        let Some(table) = self.ledger.table() else {
+            return Err(PyValueError::new_err("the index has no columns"));
+        };
+        let metadata = frame.columns_as(table.schema(), rows.len())?;
+        let ids = self.given_as(&table, frame.ids, rows.len())?;
+        let columns = std::iter::once(Arc::clone(&ids)).chain(metadata).collect();
+        self.append(py, rows, &table, columns, threads, progress)?;
+        let len = ids.len();
+        ids::to_numpy(py, &ids, &[len])
+    }
+
+    /// The rows of some ids: ids, vectors and metadata.
+    ///
+    /// Parameters
+    /// ----------
+    /// ids : array-like of shape (n,)
+    ///     Ids of rows in the index, in any order; one may be there twice.
+    ///
+    /// Returns
+    /// -------
+    /// Records
+    ///     One row for each id, in their order: ``to_pandas()``, ``to_polars()`` and ``to_arrow()`` make
+    ///     frames of them. Vectors are called as in the frame that the index was made from, or
+    ///     ``vector``, and are lists of Arrow; bfloat16 comes as its bits in uint16.
+    ///
+    /// Raises
+    /// ------
+    /// ValueError
+    ///     If an id is not in the index.
+    ///
+    /// Examples
+    /// --------
+    /// >>> import numpy as np, omendb
+    /// >>> index = omendb.Index(np.eye(2), ids=["left", "right"])
+    /// >>> index.get(["right"]).to_polars()["vector"].to_list()
+    /// [[0.0, 1.0]]
+    #[pyo3(signature = (ids))]
+    fn get(&self, py: Python<'_>, ids: &Bound<'_, PyAny>) -> PyResult<Records> {
+        let (labels, table) = match self.ledger.table() {
+            None => (array::ids(ids, "ids")?, None),
+            Some(table) => {
+                let keys = ids::wanted(ids, "ids", table.kind())?;
+                (self.ledger.labels(&self.index, &keys, "argument")?, Some(table))
+            }
+        };
+        let bytes = py.detach(|| self.index.vector_bytes_of(&labels))?;
+        Ok(Records::new(self.lines(&labels, bytes, table.as_deref())?))
+    }
+
+    #[pyo3(signature = (requested_schema=None))]
+    fn __arrow_c_stream__<'py>(
+        &self,
+        py: Python<'py>,
+        requested_schema: Option<Bound<'py, PyCapsule>>,
+    ) -> PyResult<Bound<'py, PyCapsule>> {
+        let (labels, bytes) = py.detach(|| self.index.ids_and_vector_bytes())?;
+        let lines = self.lines(&labels, bytes, self.ledger.table().as_deref())?;
+        stream(py, lines, requested_schema)
     }
 
     /// Remove rows.
@@ -633,8 +1109,8 @@ impl Index {
     ///
     /// Parameters
     /// ----------
-    /// ids : array-like of shape (n,), int64
-    ///     Ids of rows in the index, each once.
+    /// ids : array-like of shape (n,)
+    ///     Ids of rows in the index, each once, in their own type.
     ///
     /// Raises
     /// ------
@@ -649,10 +1125,14 @@ impl Index {
     /// >>> index.ids
     /// array([0, 2])
     fn remove(&self, py: Python<'_>, ids: &Bound<'_, PyAny>) -> PyResult<()> {
-        let ids = array::ids(ids, "ids")?;
+        let _edit = self.ledger.edit(py);
+        let (ids, has_table) = self.labels_once(ids)?;
         monitor::run(py, None, ids.len(), "row", usize::MAX, None, |_| self.index.remove(&ids))?;
         if !ids.is_empty() {
             *self.source() = None;
+        }
+        if has_table {
+            self.ledger.removed(&self.index, &ids)?;
         }
         Ok(())
     }
@@ -661,8 +1141,8 @@ impl Index {
     ///
     /// Parameters
     /// ----------
-    /// ids : array-like of shape (n,), int64
-    ///     Ids of rows in the index, each once.
+    /// ids : array-like of shape (n,)
+    ///     Ids of rows in the index, each once, in their own type.
     /// vectors : array-like of shape (n, dim)
     ///     Their new vectors, converted to the number type of the index.
     /// threads : int, optional
@@ -693,9 +1173,10 @@ impl Index {
         threads: Option<&Bound<'_, PyAny>>,
         progress: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
-        let ids = array::ids(ids, "ids")?;
         let array::Vectors { rows, .. } = self.new_rows(vectors)?;
         let threads = self::threads(threads)?;
+        let _edit = self.ledger.edit(py);
+        let (ids, _) = self.labels_once(ids)?;
         monitor::run(py, progress, rows.len(), "row", usize::MAX, threads, |run| {
             self.index.update_with(&ids, &rows, run)
         })?;
@@ -732,13 +1213,17 @@ impl Index {
     /// Bytes that the index holds beside the vectors.
     #[getter]
     fn nbytes(&self) -> usize {
-        self.index.nbytes()
+        self.index.nbytes() + self.ledger.table().map_or(0, |table| table.nbytes())
     }
 
-    /// The ids of the rows, in the order of the rows: int64 of shape (n,).
+    /// The ids of the rows, in the order of the rows, of shape (n,): int64, or what was given.
     #[getter]
-    fn ids<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<i64>> {
-        PyArray1::from_vec(py, self.index.ids())
+    fn ids<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let labels = self.index.ids();
+        match self.ledger.table() {
+            None => Ok(PyArray1::from_vec(py, labels).into_any()),
+            Some(table) => ids::to_numpy(py, &table.ids(&labels)?, &[labels.len()]),
+        }
     }
 
     /// The rows, of shape (n, dim): the array itself until an edit, a copy after one.
@@ -758,14 +1243,18 @@ impl Index {
     }
 
     /// Whether a row has this id.
-    fn __contains__(&self, id: &Bound<'_, PyAny>) -> bool {
-        (id.is_instance_of::<PyInt>() || id.hasattr("__index__").unwrap_or(false))
+    fn __contains__(&self, id: &Bound<'_, PyAny>) -> PyResult<bool> {
+        if let Some(table) = self.ledger.table() {
+            let find = |key: &Key<'_>| self.ledger.find(&self.index, key).is_some();
+            return Ok(ids::with_key(id, table.kind(), find)?.unwrap_or(false));
+        }
+        Ok((id.is_instance_of::<PyInt>() || id.hasattr("__index__").unwrap_or(false))
             && !id.is_instance_of::<PyFloat>()
-            && id.extract::<i64>().is_ok_and(|id| self.index.contains(id))
+            && id.extract::<i64>().is_ok_and(|id| self.index.contains(id)))
     }
 
-    /// Pickles as plain arrays: the vectors, their ids and the metric. Codes and links are made
-    /// again.
+    /// Pickles as plain arrays: the vectors, their ids and the metric; what else is known of rows as
+    /// an Arrow stream. Codes and links are made again.
     fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
         let options = PyDict::new(py);
         options.set_item("metric", self.metric())?;
@@ -773,15 +1262,29 @@ impl Index {
             options.set_item("method", "graph")?;
             options.set_item("seed", seed)?;
         }
-        options.set_item("ids", self.ids(py))?;
-        let make = py.import("copyreg")?.getattr("__newobj_ex__")?;
         let vectors = PyTuple::new(py, [self.vectors(py)?])?;
-        let arguments = (py.get_type::<Self>(), vectors, options).into_pyobject(py)?;
-        (make, arguments).into_pyobject(py)
+        let arguments = (py.get_type::<Self>(), vectors, &options).into_pyobject(py)?;
+        let make = py.import("copyreg")?.getattr("__newobj_ex__")?;
+        let Some(table) = self.ledger.table() else {
+            options.set_item("ids", self.ids(py)?)?;
+            return (make, arguments).into_pyobject(py);
+        };
+        let lines = table.to_bytes(&self.index.ids())?;
+        (make, arguments, PyBytes::new(py, &lines)).into_pyobject(py)
+    }
+
+    /// Takes the table of an index that was pickled.
+    fn __setstate__(&self, state: &Bound<'_, PyBytes>) -> PyResult<()> {
+        let table = Table::from_bytes(state.as_bytes())?;
+        if self.ledger.table().is_some() || table.end() != self.index.len() as i64 {
+            return Err(PyValueError::new_err("expected the state of a pickled index"));
+        }
+        self.ledger.set(Some(Arc::new(table)));
+        Ok(())
     }
 
     fn __repr__(&self) -> String {
-        let mib = self.index.nbytes() as f64 / MIB;
+        let mib = self.nbytes() as f64 / MIB;
         format!(
             "Index({} x {} {}, metric='{}', {mib:.1} MiB beside the vectors)",
             self.index.len(),
@@ -792,15 +1295,10 @@ impl Index {
     }
 
     fn _repr_html_(&self) -> String {
-        let row = |(name, value)| format!("<tr><th>{name}</th><td>{value}</td></tr>");
+        let row = |(name, value): (_, String)| {
+            format!("<tr><th>{name}</th><td>{}</td></tr>", escaped(&value))
+        };
         let rows = self.facts().map(row).concat();
         format!("<table><caption>omendb.Index</caption><tbody>{rows}</tbody></table>")
     }
-}
-
-fn borrow(filter: Option<&OwnedFilter>) -> Option<Filter<'_>> {
-    filter.map(|filter| match filter {
-        OwnedFilter::Mask(mask) => Filter::Mask(mask),
-        OwnedFilter::Ids(ids) => Filter::Ids(ids),
-    })
 }

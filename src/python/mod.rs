@@ -7,9 +7,13 @@
 #![allow(clippy::doc_markdown, clippy::doc_link_with_quotes)] // docstrings are numpydoc
 
 mod array;
+mod frame;
 mod hits;
+mod ids;
 mod index;
+mod ledger;
 mod monitor;
+mod records;
 mod report;
 
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
@@ -73,6 +77,8 @@ mod _core {
     use super::index::Index;
     #[pymodule_export]
     use super::kernels;
+    #[pymodule_export]
+    use super::records::Records;
     #[pymodule_export]
     use super::report::RecallReport;
     #[pymodule_export]

@@ -1,0 +1,86 @@
+//! The table of an index, as Python's side of it holds one.
+//!
+//! The table is extended before the engine's rows are and cut after they are, so that every label
+//! of an answer has its line. All but `editing` are locked for as long as a pointer is copied or by
+//! who holds the interpreter's lock and keeps it, so that no fork falls into it.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use pyo3::prelude::*;
+use pyo3::sync::MutexExt;
+
+use crate::error::{Error, Result};
+use crate::index::Index;
+use crate::table::{Key, Keys, Places, Table, unique};
+
+/// Ids in the caller's own type and metadata; empty where ids are the engine's own.
+#[derive(Default)]
+pub(super) struct Ledger {
+    editing: Mutex<()>,
+    table: Mutex<Option<Arc<Table>>>,
+    /// Where ids are; made when first asked for.
+    places: Mutex<Option<Places>>,
+}
+
+impl Ledger {
+    pub(super) fn new(table: Option<Table>) -> Self {
+        Self { table: Mutex::new(table.map(Arc::new)), ..Self::default() }
+    }
+
+    /// Keeps other edits waiting.
+    pub(super) fn edit(&self, py: Python<'_>) -> MutexGuard<'_, ()> {
+        self.editing.lock_py_attached(py).unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn table(&self) -> Option<Arc<Table>> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn set(&self, table: Option<Arc<Table>>) {
+        *self.table.lock().unwrap_or_else(PoisonError::into_inner) = table;
+    }
+
+    fn places<T>(&self, index: &Index<'_>, table: &Table, use_them: impl FnOnce(&mut Places) -> T) -> T {
+        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        use_them(places.get_or_insert_with(|| Places::of(table, &index.ids())))
+    }
+
+    /// The label of an id, if a row has it.
+    pub(super) fn find(&self, index: &Index<'_>, key: &Key<'_>) -> Option<i64> {
+        let table = self.table()?;
+        let label = self.places(index, &table, |places| places.find(&table, key));
+        label.filter(|&label| index.contains(label))
+    }
+
+    /// The labels of ids, each of which must be there.
+    pub(super) fn labels(&self, index: &Index<'_>, keys: &Keys, what: &str) -> Result<Vec<i64>> {
+        let unknown = |i| Error::invalid(format!("id {} of the {what} is not in the index", keys.get(i)));
+        let label = |i| self.find(index, &keys.get(i)).ok_or_else(|| unknown(i));
+        (0..keys.len()).map(label).collect()
+    }
+
+    /// As `labels`, of ids that may not be given twice.
+    pub(super) fn labels_once(&self, index: &Index<'_>, keys: &Keys) -> Result<Vec<i64>> {
+        unique(keys)?;
+        self.labels(index, keys, "argument")
+    }
+
+    /// Notes the labels of rows that have come.
+    pub(super) fn added(&self, labels: &[i64]) {
+        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((places, table)) = places.as_mut().zip(self.table()) {
+            labels.iter().for_each(|&label| places.insert(&table, label));
+        }
+    }
+
+    /// Forgets rows that have gone.
+    pub(super) fn removed(&self, index: &Index<'_>, labels: &[i64]) -> Result<()> {
+        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(table) = self.table() else { return Ok(()) };
+        if let Some(places) = places.as_mut() {
+            labels.iter().for_each(|&label| places.remove(&table, label));
+        }
+        self.set(Some(Arc::new(table.remove(labels.len(), || index.ids())?)));
+        Ok(())
+    }
+}
