@@ -1,8 +1,9 @@
 """The typed face of the extension module; the docstrings live in the Rust source."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from os import PathLike
 from typing import Any, Literal, TypeAlias, final, overload
+from uuid import UUID
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -11,6 +12,7 @@ __all__ = ["Hits", "Index", "RadiusHits", "RecallReport", "Records", "__version_
 __version__: str
 
 _Floats: TypeAlias = NDArray[np.float32] | NDArray[np.float64]
+_Ids: TypeAlias = ArrayLike | Sequence[UUID]
 _Progress: TypeAlias = bool | Callable[[int, int], object]
 
 def kernels() -> dict[str, Any]: ...
@@ -90,7 +92,7 @@ class Index:
         *,
         dim: int | None = None,
         metric: str = "euclidean",
-        ids: ArrayLike | None = None,
+        ids: _Ids | None = None,
         copy: bool = False,
         method: Literal["exact", "graph"] = "exact",
         seed: int = 0,
@@ -115,8 +117,8 @@ class Index:
     def from_frame(
         frame: Any,
         *,
-        vector: str | Sequence[str],
-        id: str | None = None,
+        vector: Hashable | Sequence[Hashable],
+        id: Hashable | None = None,
         metric: str = "euclidean",
         copy: bool = False,
         method: Literal["exact", "graph"] = "exact",
@@ -131,7 +133,7 @@ class Index:
         *,
         method: Literal["auto", "exact", "graph"] = "auto",
         effort: int | None = None,
-        filter: ArrayLike | None = None,
+        filter: _Ids | None = None,
         threads: int | None = None,
         progress: _Progress = False,
     ) -> Hits: ...
@@ -140,7 +142,7 @@ class Index:
         queries: ArrayLike,
         radius: float,
         *,
-        filter: ArrayLike | None = None,
+        filter: _Ids | None = None,
         threads: int | None = None,
         progress: _Progress = False,
     ) -> RadiusHits: ...
@@ -168,7 +170,7 @@ class Index:
     def add(
         self,
         vectors: ArrayLike,
-        ids: ArrayLike | None = None,
+        ids: _Ids | None = None,
         *,
         threads: int | None = None,
         progress: _Progress = False,
@@ -176,11 +178,11 @@ class Index:
     def add_frame(
         self, frame: Any, *, threads: int | None = None, progress: _Progress = False
     ) -> NDArray[Any]: ...
-    def get(self, ids: ArrayLike) -> Records: ...
-    def remove(self, ids: ArrayLike) -> None: ...
+    def get(self, ids: _Ids) -> Records: ...
+    def remove(self, ids: _Ids) -> None: ...
     def update(
         self,
-        ids: ArrayLike,
+        ids: _Ids,
         vectors: ArrayLike,
         *,
         threads: int | None = None,

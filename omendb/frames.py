@@ -1,8 +1,8 @@
 """Frames in and out: what pandas, Polars and pyarrow mean by their columns.
 
 Answers and rows export Arrow's C stream, so that going out is one call of each library. Coming in,
-everything but pandas exports that stream as well and is read in Rust; pandas keeps vectors as Python
-objects, ids in its index, and strings and UUIDs in columns of objects, which is understood here.
+everything but pandas exports that stream as well and is read in Rust; pandas keeps vectors as
+Python objects, and ids in its index or in columns of objects, which is understood here.
 No library is imported before it is needed.
 """
 
@@ -88,7 +88,7 @@ def of_pandas(
 
 
 def _labels(frame: Any) -> dict[str, Any]:
-    """The labels of the columns by their texts, which must tell them apart."""
+    """Look labels of columns up by their texts, which must tell them apart."""
     if frame.columns.nlevels > 1:
         raise ValueError("the frame has columns of several levels: give them one name each first")
     labels: dict[str, Any] = {}
@@ -114,7 +114,9 @@ def _index_ids(pandas: Any, index: Any) -> Any:
         raise ValueError(f"an index of several levels cannot be the ids: {advice}")
     if not index.is_unique:
         twice = index[index.duplicated()][0]
-        raise ValueError(f"the frame's index has {twice!r} twice, so it cannot be the ids: {advice}")
+        raise ValueError(
+            f"the frame's index has {twice!r} twice, so it cannot be the ids: {advice}"
+        )
     ids = _objects(index)
     if not len(ids) or ids.dtype.kind in "iuU" or isinstance(ids[0], str | uuid.UUID):
         return ids
@@ -125,7 +127,7 @@ def _index_ids(pandas: Any, index: Any) -> Any:
 
 
 def _objects(column: Any) -> Any:
-    """A column or an index as an array; missing values stay what they are."""
+    """Give a column or an index as an array; missing values stay what they are."""
     column = column.astype(column.dtype.categories.dtype) if _is_categorical(column) else column
     return column.to_numpy()
 
@@ -159,8 +161,8 @@ def _vectors(column: Any, name: str) -> Any:
     for row, values in enumerate(rows):
         if len(values) != dim:
             raise ValueError(
-                f"expected all vectors of the column {name!r} to have one length, got {dim} numbers "
-                f"in row 0 and {len(values)} in row {row}"
+                f"expected all vectors of the column {name!r} to have one length, got {dim} "
+                f"numbers in row 0 and {len(values)} in row {row}"
             )
     return np.stack(rows)
 
@@ -177,7 +179,7 @@ def _vector(value: Any, name: str, row: int) -> NDArray[Any]:
         for place, item in enumerate(values):
             if item is None:
                 raise _null(row, name, f" at place {place}")
-    if values.ndim != 1 or values.dtype.kind not in "fiubV" and values.dtype.name != "bfloat16":
+    if values.ndim != 1 or (values.dtype.kind not in "fiub" and values.dtype.name != "bfloat16"):
         raise TypeError(
             f"expected the column {name!r} to hold lists of numbers, got {type(value).__name__} "
             f"in row {row}"
@@ -192,7 +194,9 @@ def _block(frame: Any) -> NDArray[Any]:
         column = frame[name]
         kind = getattr(column.dtype, "kind", "O")
         if kind not in "iufb":
-            raise TypeError(f"expected the column {str(name)!r} to hold numbers, got {column.dtype}")
+            raise TypeError(
+                f"expected the column {str(name)!r} to hold numbers, got {column.dtype}"
+            )
         if not isinstance(column.dtype, np.dtype):  # a type of pandas, with its own missing values
             missing = np.flatnonzero(column.isna().to_numpy())
             if len(missing):
@@ -203,7 +207,7 @@ def _block(frame: Any) -> NDArray[Any]:
 
 
 def _metadata(frame: Any) -> Any:
-    """The other columns as an Arrow table."""
+    """Make an Arrow table of the other columns."""
     names = ", ".join(str(name) for name in frame.columns)
     try:
         pyarrow = importlib.import_module("pyarrow")
@@ -217,8 +221,8 @@ def _metadata(frame: Any) -> Any:
     except (pyarrow.ArrowException, TypeError, ValueError) as error:
         # The error names the column at its end.
         raise ValueError(
-            f"a column of the frame holds values of no single type that can be kept: {error}; leave "
-            "it out, or make strings of it"
+            f"a column of the frame holds values of no single type that can be kept: {error}; "
+            "leave it out, or make strings of it"
         ) from error
 
 
@@ -277,19 +281,21 @@ def to_pandas(records: Exporter) -> Any:
             frame.isetitem(place, pandas.Series(values, dtype=object, index=frame.index))
         elif column.null_count and pyarrow.types.is_integer(field.type):
             name = str(field.type).replace("int", "Int").replace("uI", "UI")
-            frame.isetitem(place, column.to_pandas(types_mapper=lambda _, n=name: _dtype(pandas, n)))
+            frame.isetitem(
+                place, column.to_pandas(types_mapper=lambda _, n=name: _dtype(pandas, n))
+            )
         elif column.null_count and pyarrow.types.is_boolean(field.type):
             frame.isetitem(place, column.to_pandas(types_mapper=lambda _: pandas.BooleanDtype()))
     return frame
 
 
 def _dtype(pandas: Any, name: str) -> Any:
-    """The nullable integer type of pandas of this name."""
+    """Find the nullable integer type of pandas of this name."""
     return getattr(pandas, f"{name}Dtype")()
 
 
 def _arrays(records: Any) -> dict[str, NDArray[Any]]:
-    """The columns of answers without metadata."""
+    """List the columns of answers without metadata."""
     ids, distances = np.ravel(records.ids), np.ravel(records.distances)
     offsets = getattr(records, "offsets", None)
     if offsets is None:

@@ -164,12 +164,18 @@ mod tests {
             let mut expected = Selection::none(259);
             let rows = ids.iter().flatten().enumerate();
             rows.filter(|&(_, &id)| wanted(id)).for_each(|(row, _)| expected.insert(row));
-            assert_eq!(Selection::of_id_bits(ids.iter().map(Vec::as_slice), first, &bits), expected);
+            assert_eq!(
+                Selection::of_id_bits(ids.iter().map(Vec::as_slice), first, &bits),
+                expected
+            );
             let mut some = Selection::of_flags(&[true, false].repeat(129));
             some.words.resize(5, 0);
             let both = expected.iter().filter(|&row| some.contains(row)).collect::<Vec<_>>();
             expected.intersect(&some);
-            assert_eq!((expected.iter().collect::<Vec<_>>(), expected.len()), (both.clone(), both.len()));
+            assert_eq!(
+                (expected.iter().collect::<Vec<_>>(), expected.len()),
+                (both.clone(), both.len())
+            );
         }
     }
 

@@ -50,7 +50,8 @@ impl Roles {
             && vector.hasattr("__iter__")?
             && !vector.is_instance_of::<pyo3::types::PyTuple>();
         let vector = if many {
-            let names = vector.try_iter()?.map(|label| text(&label?)).collect::<PyResult<Vec<_>>>()?;
+            let names =
+                vector.try_iter()?.map(|label| text(&label?)).collect::<PyResult<Vec<_>>>()?;
             if names.is_empty() {
                 return Err(PyValueError::new_err("expected vector= to name columns, got none"));
             }
@@ -109,12 +110,18 @@ impl<'py> Frame<'py> {
             Names::One(name) => PyString::new(py, name).into_any(),
             Names::Many(names) => PyList::new(py, names)?.into_any(),
         };
-        let parts = py.import("omendb.frames")?.call_method1("of_pandas", (frame, names, &roles.id))?;
+        let parts =
+            py.import("omendb.frames")?.call_method1("of_pandas", (frame, names, &roles.id))?;
         if !parts.is_none() {
-            let (vectors, ids, id_name, rest): (Bound<'py, PyAny>, Bound<'py, PyAny>, String, Bound<'py, PyAny>) =
-                parts.extract()?;
+            let (vectors, ids, id_name, rest): (
+                Bound<'py, PyAny>,
+                Bound<'py, PyAny>,
+                String,
+                Bound<'py, PyAny>,
+            ) = parts.extract()?;
             let vectors = if vectors.hasattr("__arrow_c_stream__")? {
-                let (chunks, field) = vectors.extract::<AnyArray>()?.into_chunked_array()?.into_inner();
+                let (chunks, field) =
+                    vectors.extract::<AnyArray>()?.into_chunked_array()?.into_inner();
                 let name = vector_name(&roles.vector);
                 lists(py, &Field::new(name, field.data_type().clone(), true), &chunks)?
             } else {
@@ -271,7 +278,11 @@ pub(super) fn integers(object: &Bound<'_, PyAny>, name: &str) -> PyResult<(Field
         Ok("uint64") => DataType::UInt64,
         _ => DataType::Int64,
     };
-    let kind = if data_type == DataType::UInt64 { crate::table::Kind::Unsigned } else { crate::table::Kind::Int };
+    let kind = if data_type == DataType::UInt64 {
+        crate::table::Kind::Unsigned
+    } else {
+        crate::table::Kind::Int
+    };
     let ids = ids::integers(object, "ids", kind)?;
     Ok((Field::new(name, data_type.clone(), false), cast(&ids, &data_type)?))
 }
@@ -372,7 +383,11 @@ fn ragged(field: &Field, column: &ArrayRef) -> PyResult<(ArrayRef, usize)> {
 }
 
 /// A column of numbers as something that NumPy makes an array of.
-fn numbers<'py>(py: Python<'py>, field: &Field, chunks: &[ArrayRef]) -> PyResult<Bound<'py, PyAny>> {
+fn numbers<'py>(
+    py: Python<'py>,
+    field: &Field,
+    chunks: &[ArrayRef],
+) -> PyResult<Bound<'py, PyAny>> {
     let column = joined(field, chunks)?;
     if let Some(row) = null_row(column.as_ref()) {
         return Err(null_error(field, row, ""));
@@ -438,4 +453,3 @@ impl Memory {
         Ok(interface)
     }
 }
-

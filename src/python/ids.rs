@@ -10,9 +10,7 @@ use arrow_array::{
 };
 use arrow_schema::extension::EXTENSION_TYPE_NAME_KEY;
 use arrow_schema::{DataType, Field};
-use numpy::{
-    PyArray1, PyArrayDescrMethods, PyArrayMethods, PyUntypedArray, PyUntypedArrayMethods,
-};
+use numpy::{PyArray1, PyArrayDescrMethods, PyArrayMethods, PyUntypedArray, PyUntypedArrayMethods};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -54,7 +52,9 @@ pub(super) enum Given<'py> {
 pub(super) fn given<'py>(object: &Bound<'py, PyAny>, what: &str) -> PyResult<Given<'py>> {
     let py = object.py();
     if object.is_instance_of::<PyString>() {
-        return Err(PyTypeError::new_err(format!("expected {what} to be an array, got one string")));
+        return Err(PyTypeError::new_err(format!(
+            "expected {what} to be an array, got one string"
+        )));
     }
     if let Ok(array) = object.cast::<PyUntypedArray>() {
         if !matches!(array.dtype().kind(), b'U' | b'T' | b'O') {
@@ -118,7 +118,7 @@ pub(super) fn column<'py>(field: &Field, chunks: &[ArrayRef], what: &str) -> PyR
 
 fn null(row: usize, what: &str) -> PyErr {
     PyValueError::new_err(format!(
-        "the {what} of row {row} is null: every row needs one; drop such rows or fill it in"
+        "row {row} of the {what} is null: every row needs one; drop such rows or fill it in"
     ))
 }
 
@@ -137,10 +137,15 @@ fn objects<'py>(
 ) -> PyResult<Given<'py>> {
     let py = source.py();
     let class = uuid(py)?;
-    let is_integer =
-        |item: &Bound<'_, PyAny>| item.is_instance_of::<PyInt>() && !item.is_instance_of::<PyBool>();
+    let is_integer = |item: &Bound<'_, PyAny>| {
+        item.is_instance_of::<PyInt>() && !item.is_instance_of::<PyBool>()
+    };
     let Some(first) = items.iter().find(|item| !is_missing(item)) else {
-        return if items.is_empty() { Ok(Given::Integers(source.clone())) } else { Err(null(0, what)) };
+        return if items.is_empty() {
+            Ok(Given::Integers(source.clone()))
+        } else {
+            Err(null(0, what))
+        };
     };
     let text = first.is_instance_of::<PyString>();
     let check = |row: usize, item: &Bound<'py, PyAny>, same: bool, kind: &str| -> PyResult<()> {

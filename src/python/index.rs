@@ -285,7 +285,12 @@ impl Index {
     }
 
     /// Rows with these labels and vectors: their ids, the vectors, and what the table knows.
-    fn lines(&self, labels: &[i64], bytes: Vec<u8>, table: Option<&Table>) -> PyResult<RecordBatch> {
+    fn lines(
+        &self,
+        labels: &[i64],
+        bytes: Vec<u8>,
+        table: Option<&Table>,
+    ) -> PyResult<RecordBatch> {
         let data_type = match self.index.dtype() {
             None | Some(DType::F32) => DataType::Float32,
             Some(DType::F64) => DataType::Float64,
@@ -425,9 +430,7 @@ impl Index {
         let array::Vectors { rows, array, .. } = array::vectors(vectors, wanted)?;
         if let Some(expected) = dim.filter(|&dim| dim != rows.dim()) {
             let got = rows.dim();
-            return Err(
-                Error::DimensionMismatch { what: "vectors", expected, got }.into()
-            );
+            return Err(Error::DimensionMismatch { what: "vectors", expected, got }.into());
         }
         let ids = ids.map(own_ids).transpose()?;
         let (ids, table) = match ids {

@@ -40,7 +40,12 @@ impl Ledger {
         *self.table.lock().unwrap_or_else(PoisonError::into_inner) = table;
     }
 
-    fn places<T>(&self, index: &Index<'_>, table: &Table, use_them: impl FnOnce(&mut Places) -> T) -> T {
+    fn places<T>(
+        &self,
+        index: &Index<'_>,
+        table: &Table,
+        use_them: impl FnOnce(&mut Places) -> T,
+    ) -> T {
         let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
         use_them(places.get_or_insert_with(|| Places::of(table, &index.ids())))
     }
@@ -54,7 +59,8 @@ impl Ledger {
 
     /// The labels of ids, each of which must be there.
     pub(super) fn labels(&self, index: &Index<'_>, keys: &Keys, what: &str) -> Result<Vec<i64>> {
-        let unknown = |i| Error::invalid(format!("id {} of the {what} is not in the index", keys.get(i)));
+        let unknown =
+            |i| Error::invalid(format!("id {} of the {what} is not in the index", keys.get(i)));
         let label = |i| self.find(index, &keys.get(i)).ok_or_else(|| unknown(i));
         (0..keys.len()).map(label).collect()
     }

@@ -76,9 +76,13 @@ pub(super) fn escaped(text: &str) -> String {
 /// The values of a column as text.
 fn cells(field: &Field, column: &dyn Array) -> Result<Vec<String>> {
     let rows = 0..column.len();
-    if field.extension_type_name() == Some(UUID) && *field.data_type() == DataType::FixedSizeBinary(16) {
+    if field.extension_type_name() == Some(UUID)
+        && *field.data_type() == DataType::FixedSizeBinary(16)
+    {
         let ids = column.as_fixed_size_binary();
-        let cell = |row| if ids.is_null(row) { String::new() } else { Key::Uuid(ids.value(row)).to_string() };
+        let cell = |row| {
+            if ids.is_null(row) { String::new() } else { Key::Uuid(ids.value(row)).to_string() }
+        };
         return Ok(rows.map(cell).collect());
     }
     if field.name() == "distance" {
@@ -135,7 +139,8 @@ pub(super) fn tables(title: &str, lines: &RecordBatch, more: bool) -> Result<[St
     };
     let seen = &columns[..columns.len().min(COLUMNS)];
     let head = row("th", seen.iter().map(|(name, _)| name.as_str()).collect());
-    let body = (0..lines.num_rows()).map(|i| row("td", seen.iter().map(|(_, c)| c[i].as_str()).collect()));
+    let body =
+        (0..lines.num_rows()).map(|i| row("td", seen.iter().map(|(_, c)| c[i].as_str()).collect()));
     let mut html = format!(
         "<table><caption>{}</caption><thead>{head}</thead><tbody>{}",
         escaped(title),
@@ -150,7 +155,11 @@ pub(super) fn tables(title: &str, lines: &RecordBatch, more: bool) -> Result<[St
     }
     html += "</tbody>";
     if seen.len() < columns.len() {
-        let _ = write!(html, "<tfoot><tr><td>and {} more columns</td></tr></tfoot>", columns.len() - seen.len());
+        let _ = write!(
+            html,
+            "<tfoot><tr><td>and {} more columns</td></tr></tfoot>",
+            columns.len() - seen.len()
+        );
     }
     Ok([text, html + "</table>"])
 }

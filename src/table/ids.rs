@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int64Type, UInt64Type};
-use arrow_array::{Array, ArrayRef, FixedSizeBinaryArray, Int64Array, LargeStringArray, UInt64Array};
+use arrow_array::{
+    Array, ArrayRef, FixedSizeBinaryArray, Int64Array, LargeStringArray, UInt64Array,
+};
 use arrow_schema::{DataType, Field};
 use hashbrown::HashTable;
 
@@ -121,7 +123,9 @@ impl Keys {
     /// `InvalidParameter` if the column is of another kind.
     pub(crate) fn of(ids: &ArrayRef, kind: Kind) -> Result<Self> {
         Ok(match kind {
-            Kind::Int => Self::Int(cast(ids, &DataType::Int64)?.as_primitive::<Int64Type>().clone()),
+            Kind::Int => {
+                Self::Int(cast(ids, &DataType::Int64)?.as_primitive::<Int64Type>().clone())
+            }
             Kind::Unsigned => {
                 Self::Unsigned(cast(ids, &DataType::UInt64)?.as_primitive::<UInt64Type>().clone())
             }
@@ -164,8 +168,7 @@ pub(crate) struct Places {
 impl Places {
     /// The places of these labels' ids.
     pub(crate) fn of(table: &Table, labels: &[i64]) -> Self {
-        let mut places =
-            Self { labels: HashTable::with_capacity(labels.len()), ..Self::default() };
+        let mut places = Self { labels: HashTable::with_capacity(labels.len()), ..Self::default() };
         labels.iter().for_each(|&label| places.insert(table, label));
         places
     }

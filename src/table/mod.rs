@@ -134,10 +134,13 @@ impl Table {
                 self.kind
             )));
         }
-        let ids = ids::integers(self.next_id, len).and_then(|ids| cast(&ids, self.id().data_type()));
+        let ids =
+            ids::integers(self.next_id, len).and_then(|ids| cast(&ids, self.id().data_type()));
         ids.map_err(|_| {
             let (id, data_type) = (self.next_id, self.id().data_type());
-            Error::invalid(format!("no {data_type} integers are left for ids after {id}: give ids="))
+            Error::invalid(format!(
+                "no {data_type} integers are left for ids after {id}: give ids="
+            ))
         })
     }
 
@@ -160,7 +163,8 @@ impl Table {
             && before.labels.len() < 2 * last.labels.len()
         {
             let labels = [before.labels.as_slice(), last.labels.as_slice()].concat();
-            let lines = concat_batches(&self.schema, [&before.lines, &last.lines]).map_err(refused)?;
+            let lines =
+                concat_batches(&self.schema, [&before.lines, &last.lines]).map_err(refused)?;
             next.parts.truncate(next.parts.len() - 2);
             next.parts.push(Part::new(labels, lines, self.kind)?);
         }
