@@ -287,7 +287,7 @@ pub(super) fn to_numpy<'py>(
             let class = uuid(py)?;
             let options = PyDict::new(py);
             let mut all = Vec::with_capacity(ids.len());
-            for id in ids.as_fixed_size_binary().iter() {
+            for id in ids.as_fixed_size_binary() {
                 options.set_item("bytes", id.unwrap_or_default())?;
                 all.push(class.call((), Some(&options))?.unbind());
             }

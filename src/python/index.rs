@@ -83,6 +83,7 @@ use crate::table::{self, Key, Keys, Kind, Table, refused};
 /// >>> hits.ids[:, 0]
 /// array([0, 1])
 #[pyclass(frozen, weakref, module = "omendb")]
+#[allow(clippy::struct_field_names)] // the engine's index
 pub(super) struct Index {
     index: index::Index<'static>,
     /// The array whose memory all rows are, until an edit.
@@ -161,6 +162,19 @@ fn lines_of(id: Field, ids: ArrayRef) -> PyResult<RecordBatch> {
     Ok(RecordBatch::try_new(schema, vec![ids]).map_err(refused)?)
 }
 
+/// Ids for new rows of a table: those given, or the next ones.
+fn ids_for(table: &Table, given: Option<Given<'_>>, len: usize) -> PyResult<ArrayRef> {
+    let ids = match given {
+        None => table.next_ids(len)?,
+        Some(given) => {
+            let ids = ids::of_kind(given, "ids", table.kind())?;
+            table::cast(&ids, table.id().data_type())?
+        }
+    };
+    frame::check_len(&ids, len)?;
+    Ok(ids)
+}
+
 impl Index {
     fn whole(
         index: index::Index<'static>,
@@ -210,28 +224,6 @@ impl Index {
         let Some(table) = self.ledger.table() else { return Ok((array::ids(ids, "ids")?, false)) };
         let keys = ids::wanted(ids, "ids", table.kind())?;
         Ok((self.ledger.labels_once(&self.index, &keys)?, true))
-    }
-
-    /// Ids for new rows of a table: those given, or the next ones.
-    fn ids_as(
-        &self,
-        table: &Table,
-        ids: Option<&Bound<'_, PyAny>>,
-        len: usize,
-    ) -> PyResult<ArrayRef> {
-        self.given_as(table, ids.map(|ids| ids::given(ids, "ids")).transpose()?, len)
-    }
-
-    fn given_as(&self, table: &Table, given: Option<Given<'_>>, len: usize) -> PyResult<ArrayRef> {
-        let ids = match given {
-            None => table.next_ids(len)?,
-            Some(given) => {
-                let ids = ids::of_kind(given, "ids", table.kind())?;
-                table::cast(&ids, table.id().data_type())?
-            }
-        };
-        frame::check_len(&ids, len)?;
-        Ok(ids)
     }
 
     /// Adds rows whose ids are the engine's own.
@@ -310,12 +302,11 @@ impl Index {
         let item = Arc::new(Field::new_list_field(data_type, false));
         let vectors = FixedSizeListArray::try_new(item, dim, make_array(values), None);
         let vectors: ArrayRef = Arc::new(vectors.map_err(refused)?);
-        let lines = match table {
-            Some(table) => table.take(labels)?,
-            None => {
-                let ids: ArrayRef = Arc::new(arrow_array::Int64Array::from(labels.to_vec()));
-                lines_of(ids::field("id", Kind::Int), ids)?
-            }
+        let lines = if let Some(table) = table {
+            table.take(labels)?
+        } else {
+            let ids: ArrayRef = Arc::new(arrow_array::Int64Array::from(labels.to_vec()));
+            lines_of(ids::field("id", Kind::Int), ids)?
         };
         let schema = lines.schema();
         let roles = Roles::noted(&schema);
@@ -983,7 +974,8 @@ impl Index {
                 }
             },
         };
-        let ids = self.ids_as(&table, ids, rows.len())?;
+        let given = ids.map(|ids| ids::given(ids, "ids")).transpose()?;
+        let ids = ids_for(&table, given, rows.len())?;
         let metadata = &table.schema().fields()[1..];
         let nulls = metadata.iter().map(|field| new_null_array(field.data_type(), rows.len()));
         let columns: Vec<ArrayRef> = std::iter::once(Arc::clone(&ids)).chain(nulls).collect();
@@ -1050,7 +1042,7 @@ impl Index {
             return Err(PyValueError::new_err("the index has no columns"));
         };
         let metadata = frame.columns_as(table.schema(), rows.len())?;
-        let ids = self.given_as(&table, frame.ids, rows.len())?;
+        let ids = ids_for(&table, frame.ids, rows.len())?;
         let columns = std::iter::once(Arc::clone(&ids)).chain(metadata).collect();
         self.append(py, rows, &table, columns, threads, progress)?;
         let len = ids.len();
