@@ -1,350 +1,203 @@
-"""The command line, ``python -m omendb``: so far a demo on text that every machine has.
+"""The command line, ``python -m omendb``.
 
-The demo indexes the docstrings of the standard library and of the installed packages. Source
-files are parsed, never run, so that reading them can do no harm; modules written in C have no
-source and are imported from a list of harmless ones. A text becomes a vector in NumPy alone: its
-words are cut into character n-grams, these are hashed into buckets and weighted by TF-IDF, and
-each bucket adds or subtracts its weight in every dimension by fixed random signs (a random
-projection, which keeps angles to within about 1/sqrt(DIM)). So words that share a stem are near
-each other, which is all that the demo promises: it shows the search, not a language model.
+People read tables that fit the terminal; programs ask for ``--json`` and get one JSON object on
+standard output. A failure is one line on standard error and an exit status, never a traceback.
 """
 
 import argparse
-import ast
-import importlib
 import io
+import json
 import os
-import re
 import shutil
-import statistics
 import sys
-import sysconfig
-import time
-import warnings
-import zlib
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 import omendb
+from omendb import _core, demo
 
-Floats = NDArray[np.float32]
-Ints = NDArray[np.int64]
-
-QUESTIONS = (
-    "read a zip archive",
-    "current time in another time zone",
-    "greatest common divisor of two numbers",
-)
-DIM = 384
-BUCKETS = 1 << 16
-SEED = 0
-# Together these keep the demo well under half a minute on two slow cores, however much is
-# installed. The standard library is read first, so the limits cut other packages only.
-MAX_FILES = 3_000
-MAX_FILE_BYTES = 500_000
-MAX_TEXTS = 25_000
-# What a thing does stands at the start of its docstring; the rest would blur the vector.
-MAX_DOC_CHARS = 400
-
-# Tests are documented for their authors, not for users.
-SKIPPED_FOLDERS = frozenset({"test", "tests", "idle_test", "site-packages", "__pycache__"})
-# Written in C, and harmless to import: no output, no window, no change to the terminal.
-COMPILED_MODULES = (
-    *("builtins", "errno", "gc", "itertools", "marshal", "math", "cmath", "posix", "nt", "sys"),
-    *("time", "array", "binascii", "fcntl", "grp", "mmap", "pwd", "pyexpat", "resource", "select"),
-    *("termios", "unicodedata", "zlib", "_bisect", "_bz2", "_codecs", "_collections", "_csv"),
-    *("_datetime", "_decimal", "_functools", "_hashlib", "_heapq", "_io", "_json", "_lzma"),
-    *("_operator", "_pickle", "_queue", "_random", "_signal", "_socket", "_sqlite3", "_sre"),
-    *("_ssl", "_statistics", "_struct", "_thread", "_weakref", "_zoneinfo"),
-)
-# "ZipFile" is Zip and File, "HTTPServer" HTTP and Server, "utf8" utf and 8; "_" and "." separate.
-WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[^\W\d_A-Z]+|\d+")
+STATUS = """\
+exit status:
+  0   done, and all is well
+  1   the file is damaged, or the command failed: one line on standard error says why
+  2   the command line makes no sense
+"""
+INFO_KEYS = """\
+with --json, one object:
+  path, bytes       the file and its size
+  rows, dim         the number of rows, and of numbers in each
+  metric, dtype     as in Python
+  graph             whether near rows are linked
+  effort            the width of a walk's beam where a search names none
+  columns           of each column name, type and bytes
+"""
+VERIFY_KEYS = """\
+with --json, one object:
+  path              the file
+  ok                whether all is as it was written
+  damage            what is not, a sentence each
+  columns           of each column name, type, bytes and damage (null if none)
+  graph             rows, unreachable, dangling, links and degree, or null
+"""
+SEARCH_KEYS = """\
+with --json, one object:
+  path, metric, k   the file, its metric, and the answers of each query
+  ids, distances    a list for each query, nearest first
+  exact             of each query, whether its answers are proven
+"""
 
 
-@dataclass(frozen=True)
-class Text:
-    """A documented thing: its dotted name and its docstring."""
-
-    name: str
-    doc: str
-
-    @property
-    def summary(self) -> str:
-        """The docstring's first line, fit for a terminal."""
-        return "".join(c if c.isprintable() else " " for c in self.doc.partition("\n")[0])
-
-    @property
-    def content(self) -> str:
-        """What is searched: the name and the start of the docstring."""
-        return f"{self.name} {self.doc[:MAX_DOC_CHARS]}"
+class CommandError(Exception):
+    """What a user is told in one line."""
 
 
-class Progress:
-    """One line on standard error: rewritten in a terminal, written once per stage elsewhere."""
-
-    def __init__(self) -> None:
-        self.live = sys.stderr.isatty()
-        self.stage = ""
-
-    def __call__(self, stage: str, detail: str = "") -> None:
-        """Show the stage and, in a terminal, how far it has come."""
-        if self.live:
-            print(f"\r\033[K{stage} {detail}", end="", file=sys.stderr, flush=True)
-        elif stage != self.stage:
-            print(stage, file=sys.stderr, flush=True)
-        self.stage = stage
-
-    def clear(self) -> None:
-        """Leave the terminal's line empty."""
-        if self.live:
-            print("\r\033[K", end="", file=sys.stderr, flush=True)
-
-
-def read_source(path: Path, module: str) -> list[Text]:
-    """Return the docstrings of one source file; none if it cannot be read or parsed."""
-    try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            return []
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about escapes in other people's strings
-            tree = ast.parse(path.read_bytes())
-    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
-        return []
-    texts = []
-    nodes: list[tuple[str, Any]] = [(module, tree)]
-    for name, node in nodes:  # grows while it is read: breadth first
-        if doc := ast.get_docstring(node):
-            texts.append(Text(name, doc))
-        for child in node.body:
-            if isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-                nodes.append((f"{name}.{child.name}", child))
-    return texts
-
-
-def read_sources(root: Path) -> Iterator[list[Text]]:
-    """Yield the docstrings of each source file below ``root``, sorted by path."""
-    for folder, folders, files in os.walk(root):
-        folders[:] = sorted(f for f in folders if f not in SKIPPED_FOLDERS and f.isidentifier())
-        for file in sorted(f for f in files if f.endswith(".py")):
-            path = Path(folder, file)
-            parts = path.relative_to(root).with_suffix("").parts
-            if parts[-1] == "__init__":
-                parts = parts[:-1] or (root.name,)
-            # `_pyio` is the Python twin of `io`, which is the name that users know.
-            twin = parts[0].removeprefix("_py")
-            first = twin if twin in sys.stdlib_module_names else parts[0]
-            yield read_source(path, ".".join((first, *parts[1:])))
-
-
-def read_object(thing: Any, name: str) -> Iterator[Text]:
-    """Yield the docstrings of a module, class or function, and of what it holds."""
-    doc = getattr(thing, "__doc__", None)
-    if isinstance(doc, str) and WORD.search(doc):
-        yield Text(name, doc.strip())
-    if isinstance(thing, ModuleType | type):
-        for key, value in sorted(vars(thing).items()):
-            # Anything that cannot be called only repeats the docstring of its class.
-            if callable(value) and not key.startswith("__"):
-                yield from read_object(value, f"{name}.{key}")
-
-
-def read_compiled() -> Iterator[list[Text]]:
-    """Yield the docstrings of each module of the standard library that is written in C."""
-    for module in COMPILED_MODULES:
-        try:
-            yield list(read_object(importlib.import_module(module), module.lstrip("_")))
-        except ImportError:  # no platform has them all
-            continue
-
-
-def read_texts(progress: Progress) -> list[Text]:
-    """Return each documented thing once: the standard library, then the installed packages."""
-    folders = sorted({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")})
-    packages = (read_sources(Path(folder)) for folder in folders)
-    texts: dict[str, Text] = {}
-    seen: set[tuple[str, str]] = set()
-    files = 0
-    for source in (read_sources(Path(sysconfig.get_path("stdlib"))), read_compiled(), *packages):
-        for found in source:
-            files += 1
-            for text in found:
-                # Vendored copies and inherited documentation would fill the answers.
-                copy = (text.name.rpartition(".")[2], text.doc)
-                if copy not in seen:
-                    seen.add(copy)
-                    texts.setdefault(text.name, text)
-            progress("reading docstrings", f"{files:,} files, {len(texts):,} texts")
-            if files >= MAX_FILES or len(texts) >= MAX_TEXTS:
-                return list(texts.values())[:MAX_TEXTS]
-    return list(texts.values())
-
-
-def words(text: str) -> list[str]:
-    """Split a text into lower-case words, names also at ``_``, ``.`` and capitals.
-
-    Examples
-    --------
-    >>> words("zipfile.ZipFile.open_HTTPServer")
-    ['zipfile', 'zip', 'file', 'open', 'http', 'server']
-    """
-    return [word.lower() for word in WORD.findall(text)]
-
-
-def ngrams(word: str) -> list[str]:
-    """Return the marked word and its character n-grams of 3 to 5 letters.
-
-    Examples
-    --------
-    >>> ngrams("zip")
-    ['<zip>', '<zi', 'zip', 'ip>', '<zip', 'zip>']
-    """
-    whole = f"<{word}>"
-    sizes = range(3, min(6, len(whole)))
-    return [whole, *(whole[i : i + n] for n in sizes for i in range(len(whole) - n + 1))]
-
-
-def count_words(contents: Sequence[str]) -> tuple[list[tuple[Ints, Floats]], list[Ints]]:
-    """Return the words of each text with their weights, and the n-gram buckets of each word.
-
-    A word that occurs t times weighs 1 + log t.
-    """
-    counts = [Counter(words(content)) for content in contents]
-    numbers = {word: i for i, word in enumerate(dict.fromkeys(w for c in counts for w in c))}
-    texts = [
-        (np.array([numbers[word] for word in c]), 1 + np.log(np.array([*c.values()], np.float32)))
-        for c in counts
+def info(options: argparse.Namespace) -> int:
+    """Say what is in a file; its vectors are not read."""
+    columns = [
+        {key: column[key] for key in ("name", "type", "bytes")}
+        for column in _core.file_columns(options.file)
     ]
-    # Not hash(): it differs from one process to the next.
-    return texts, [np.array([zlib.crc32(n.encode()) % BUCKETS for n in ngrams(w)]) for w in numbers]
-
-
-class Embedding:
-    """Turns texts into unit vectors; the weights of the n-grams come from ``contents``."""
-
-    def __init__(self, contents: Sequence[str]) -> None:
-        texts, buckets = count_words(contents)
-        frequency = np.zeros(BUCKETS, dtype=np.int64)
-        for numbers, _ in texts:
-            # NumPy adds once to an index that repeats: texts are counted, not occurrences.
-            frequency[np.concatenate([buckets[number] for number in numbers])] += 1
-        rarity = np.log((1 + len(contents)) / (1 + frequency)).astype(np.float32)
-        signs = np.random.default_rng(SEED).choice(np.array([-1, 1], np.int8), (BUCKETS, DIM))
-        self.projection = signs * rarity[:, None]
-
-    def __call__(self, contents: Sequence[str]) -> Floats:
-        """Return one row per text, float32 of shape (n, DIM) and unit length."""
-        texts, buckets = count_words(contents)
-        # Divided so that long words, of many n-grams, do not outweigh short ones.
-        table = np.stack(
-            [self.projection[b].sum(axis=0) / np.float32(len(b) ** 0.5) for b in buckets]
-        )
-        vectors = np.stack([weights @ table[numbers] for numbers, weights in texts])
-        length = np.linalg.norm(vectors, axis=1, keepdims=True)
-        unit: Floats = vectors / np.maximum(length, np.finfo(np.float32).tiny)
-        return unit
-
-
-def numpy_search(vectors: Floats, queries: Floats, k: int) -> tuple[Ints, Floats]:
-    """Return the k rows nearest by cosine: a matrix product, then a partial sort, by blocks."""
-    ids = np.empty((len(queries), k), dtype=np.int64)
-    distances = np.empty((len(queries), k), dtype=np.float32)
-    for first in range(0, len(queries), 128):
-        block = slice(first, first + 128)
-        far = 1 - queries[block] @ vectors.T
-        near = np.argpartition(far, k - 1, axis=1)[:, :k]
-        order = np.argsort(np.take_along_axis(far, near, axis=1), axis=1, kind="stable")
-        ids[block] = np.take_along_axis(near, order, axis=1)
-        distances[block] = np.take_along_axis(far, ids[block], axis=1)
-    return ids, distances
-
-
-def seconds(action: Callable[[], object]) -> float:
-    """Time one call."""
-    start = time.perf_counter()
-    action()
-    return time.perf_counter() - start
-
-
-def print_answers(question: str, texts: Sequence[Text], hits: omendb.Hits) -> None:
-    """Print the answers to one question as a table that fits the terminal."""
-    width = shutil.get_terminal_size(fallback=(100, 24)).columns
-    answers = [texts[row] for row in hits.ids]
-    column = min(max(len(text.name) for text in answers), width * 2 // 5)
-    print(f"\n{question}")
-    for rank, (text, distance) in enumerate(zip(answers, hits.distances, strict=True), start=1):
-        line = f"{rank:4}  {distance:.3f}  {shorten(text.name, column):{column}}  {text.summary}"
-        print(shorten(line, width))
-
-
-def shorten(line: str, width: int) -> str:
-    """Cut a line to a width, with a mark where it was cut."""
-    return line if len(line) <= width else line[: max(0, width - 3)].rstrip() + "..."
-
-
-def print_measurements(vectors: Floats, k: int) -> None:
-    """Time 1,000 texts, held out of the index, against the same search in plain NumPy."""
-    held = np.random.default_rng(SEED).permutation(len(vectors))[: min(1_000, len(vectors) // 4)]
-    queries, rest = vectors[held], np.delete(vectors, held, axis=0)
-    k = min(k, len(rest))
-    index = omendb.Index(rest, metric="cosine")
-    linked = omendb.Index(rest, metric="cosine", method="graph")
-    report = linked.tune(0.95, k)
-    rivals: list[Callable[[], object]] = [
-        lambda: omendb.Index(rest, metric="cosine"),
-        lambda: omendb.Index(rest, metric="cosine", method="graph"),
-        lambda: index.search(queries, k),
-        lambda: linked.search(queries, k, method="graph"),
-        lambda: numpy_search(rest, queries, k),
-    ]
-    # In turn, so that other work on the machine slows all of them.
-    rounds = [[seconds(action) for action in rivals] for _ in range(5)]
-    build, link, ours, walk, plain = map(statistics.median, zip(*rounds, strict=True))
-    exact, walked = index.search(queries, k).distances, linked.search(queries, k, method="graph")
-    recall = np.mean(walked.distances <= exact[:, -1:])
-    # Equal distances, not equal ids: in float32 NumPy cannot always tell near-ties apart.
-    gap = np.abs(exact - numpy_search(rest, queries, k)[1])
-    print(
-        f"\nMeasured: {len(rest):,} rows of {DIM} dimensions, a batch of {len(held):,} other texts"
-        f" as queries, k = {k},\n{os.cpu_count()} cores, median of 5 rounds\n"
-        f"  build omendb.Index  {build:8.3f} seconds, {link:.3f} with a graph\n"
-        f"  exact, omendb       {len(held) / ours:8,.0f} queries per second\n"
-        f"  by the graph        {len(held) / walk:8,.0f} queries per second, recall {recall:.3f}"
-        f" (effort {report.effort}, tuned for 0.95)\n"
-        f"  exact, NumPy        {len(held) / plain:8,.0f} queries per second (a matrix product,"
-        f" then argpartition)\n"
-        f"Exact, omendb is {plain / ours:.1f} times as fast, and {np.count_nonzero(gap < 1e-5):,}"
-        f" of the {gap.size:,} distances agree to 0.00001."
-    )
-
-
-def demo(options: argparse.Namespace) -> int:
-    """Index the docstrings on this machine, answer questions, and say how long it took."""
-    questions: Sequence[str] = options.query or QUESTIONS
-    progress = Progress()
-    try:
-        start = time.perf_counter()
-        texts = read_texts(progress)
-        contents = [text.content for text in texts]
-        progress("weighing n-grams")
-        embed = Embedding(contents)
-        progress("making vectors")
-        vectors = embed(contents)
-    finally:
-        progress.clear()
-    elapsed = time.perf_counter() - start
-    print(f"{len(texts):,} docstrings became vectors of {DIM} dimensions in {elapsed:.1f} s.")
-    index = omendb.Index(vectors, metric="cosine")
-    for question, query in zip(questions, embed(questions), strict=True):
-        print_answers(question, texts, index.search(query, options.k))
-    print_measurements(vectors, options.k)
+    index = omendb.Index.load(options.file)
+    kinds = [column["type"].partition("[")[0] for column in columns if column["name"] == "vectors"]
+    facts: dict[str, Any] = {
+        "path": str(options.file),
+        "bytes": options.file.stat().st_size,
+        "rows": len(index),
+        "dim": index.dim,
+        "metric": index.metric,
+        # Arrow does not know bfloat16: its bits are saved.
+        "dtype": kinds[0].replace("uint16", "bfloat16"),
+        "graph": index.has_graph,
+        "effort": index.effort,
+        "columns": columns,
+    }
+    if options.json:
+        print_json(facts)
+        return 0
+    shown = {
+        "file": facts["path"],
+        "size": size(facts["bytes"]),
+        "rows": f"{len(index):,}",
+        "dim": f"{index.dim:,}",
+        "metric": index.metric,
+        "dtype": facts["dtype"],
+        "graph": f"yes, effort {index.effort}" if index.has_graph else "no",
+    }
+    for name, value in shown.items():
+        print_line(f"{name:8}{value}")
+    print()
+    print_columns(columns)
     return 0
+
+
+def verify(options: argparse.Namespace) -> int:
+    """Read a whole file and say whether it is as it was written."""
+    columns: list[dict[str, Any]] = []
+    graph = None
+    try:
+        columns = _core.file_columns(options.file, verify=True)
+        damage = [str(column["damage"]) for column in columns if column["damage"] is not None]
+        if not damage:
+            graph = omendb.Index.load(options.file, verify=True).check()
+    except ValueError as error:
+        damage = [str(error)]
+    else:
+        if graph is not None and graph["unreachable"] + graph["dangling"]:
+            damage.append(
+                f"{graph['unreachable']:,} rows cannot be reached by the graph, and"
+                f" {graph['dangling']:,} links lead to no row"
+            )
+    if options.json:
+        facts = {"path": str(options.file), "ok": not damage, "damage": damage}
+        print_json({**facts, "columns": columns, "graph": graph})
+    elif columns:
+        print_columns(columns)
+        if not damage:
+            print_line(f"\n{options.file}: all is as it was written")
+    if damage:
+        named = f"{options.file} is damaged: " if columns else ""
+        raise CommandError(named + "; ".join(damage))
+    return 0
+
+
+def search(options: argparse.Namespace) -> int:
+    """Search a saved index for the rows of a ``.npy`` file."""
+    index = omendb.Index.load(options.file)
+    queries = np.atleast_2d(load_queries(options.query_file))
+    hits = index.search(queries, options.k, method=options.method, effort=options.effort)
+    if options.json:
+        print_json(
+            {
+                "path": str(options.file),
+                "metric": index.metric,
+                "k": options.k,
+                "ids": hits.ids.tolist(),
+                "distances": hits.distances.tolist(),
+                "exact": np.atleast_1d(hits.exact).tolist(),
+            }
+        )
+        return 0
+    print_line(f"{'query':>8} {'rank':>6} {'id':>20} {'distance':>14}")
+    for query, (ids, distances) in enumerate(zip(hits.ids, hits.distances, strict=True)):
+        for rank, (id_, distance) in enumerate(zip(ids, distances, strict=True)):
+            print_line(f"{query:8} {rank:6} {id_!s:>20} {distance:14.6f}")
+    return 0
+
+
+def load_queries(path: Path) -> Any:
+    """Read the array of a ``.npy`` file; what could run code is refused."""
+    try:
+        with path.open("rb") as file:
+            queries = np.lib.format.read_array(file, allow_pickle=False)
+    except OSError:
+        raise
+    except (ValueError, EOFError, SyntaxError, MemoryError, OverflowError) as error:
+        why = "objects would have to be unpickled" if "pickle" in str(error) else str(error)
+        raise CommandError(f"cannot read {path} as an array of numbers (.npy): {why}") from error
+    if queries.ndim not in (1, 2):
+        raise CommandError(
+            f"expected {path} to hold queries of 1 or 2 dimensions, got shape {queries.shape}"
+        )
+    return queries
+
+
+def size(count: int) -> str:
+    """Write a number of bytes."""
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if count < 1024 or unit == "GiB":
+            break
+        count /= 1024  # type: ignore[assignment]
+    return f"{count:,} bytes" if unit == "bytes" else f"{count:,.1f} {unit}"
+
+
+def print_columns(columns: Sequence[dict[str, Any]]) -> None:
+    """Print a table of a file's columns."""
+    width = max([12, *(len(column["name"]) for column in columns)])
+    kinds = max([12, *(len(column["type"]) for column in columns)])
+    checked = any("damage" in column for column in columns)
+    print_line(f"{'column':{width}}  {'type':{kinds}}  {'size':>12}")
+    for column in columns:
+        state = ""
+        if checked:
+            state = "  good" if column["damage"] is None else "  damaged"
+        line = f"{column['name']:{width}}  {column['type']:{kinds}}  {size(column['bytes']):>12}"
+        print_line(line + state)
+
+
+def print_line(line: str) -> None:
+    """Print a line, cut to the width of the terminal if there is one."""
+    if sys.stdout.isatty() or "COLUMNS" in os.environ:
+        line = demo.shorten(line, shutil.get_terminal_size().columns)
+    print(line)
+
+
+def print_json(facts: dict[str, Any]) -> None:
+    """Print one JSON object; NaN, which is none, would be a fault."""
+    json.dump(facts, sys.stdout, allow_nan=False, default=str)
+    print()
 
 
 def positive(text: str) -> int:
@@ -354,25 +207,66 @@ def positive(text: str) -> int:
     return int(text)
 
 
-def question(text: str) -> str:
-    """Read a question from the command line."""
-    if not words(text):
-        raise argparse.ArgumentTypeError(f"expected at least one word, got {text!r}")
-    return text
-
-
 def parser() -> argparse.ArgumentParser:
     """Describe the command line; each command names the function that runs it."""
-    top = argparse.ArgumentParser(prog="python -m omendb", description=omendb.__doc__)
+    form = argparse.RawDescriptionHelpFormatter
+    top = argparse.ArgumentParser(
+        prog="python -m omendb",
+        description=omendb.__doc__,
+        epilog=f"{STATUS}\nEach command has its own --help.",
+        formatter_class=form,
+    )
     top.add_argument("--version", action="version", version=f"omendb {omendb.__version__}")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for run, what, keys in (
+        (info, "say what is in a saved index", INFO_KEYS),
+        (verify, "read a saved index and look for damage", VERIFY_KEYS),
+        (search, "find the rows nearest to some queries", SEARCH_KEYS),
+    ):
+        command = commands.add_parser(
+            run.__name__,
+            help=what,
+            description=run.__doc__,
+            epilog=f"{keys}\n{STATUS}",
+            formatter_class=form,
+        )
+        command.set_defaults(run=run)
+        command.add_argument("file", type=Path, help="what index.save() wrote")
+        command.add_argument("--json", action="store_true", help="for programs")
+        if run is search:
+            command.add_argument(
+                "--query-file",
+                type=Path,
+                required=True,
+                metavar="Q.npy",
+                help="an array of shape (queries, dim) or (dim,), from numpy.save",
+            )
+            command.add_argument(
+                "--k", type=positive, default=10, help="answers to each (default: 10)"
+            )
+            command.add_argument(
+                "--method",
+                choices=("auto", "exact", "graph"),
+                default="auto",
+                help="how (default: auto)",
+            )
+            command.add_argument("--effort", type=positive, help="the width of a walk's beam")
     command = commands.add_parser("demo", help="search the documentation on this machine")
-    command.set_defaults(run=demo)
+    command.set_defaults(run=demo.demo)
     command.add_argument(
-        "--query", type=question, action="append", help="a question of your own; may be repeated"
+        "--query",
+        type=demo.question,
+        action="append",
+        help="a question of your own; may be repeated",
     )
     command.add_argument("--k", type=positive, default=5, help="answers to each (default: 5)")
     return top
+
+
+def failed(why: str) -> int:
+    """Say in one line why a command failed, and return its exit status."""
+    print(f"omendb: {' '.join(why.split())}", file=sys.stderr)
+    return 1
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -389,6 +283,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141  # 128 + SIGPIPE
+    except OSError as error:
+        named = error.filename is not None and error.strerror is not None
+        return failed(f"{error.filename}: {error.strerror}" if named else str(error))
+    except (CommandError, ValueError, TypeError, MemoryError) as error:
+        return failed(str(error) or type(error).__name__)
     return status
 
 

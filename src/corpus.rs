@@ -14,6 +14,7 @@ use crate::kernels::Isa;
 use crate::metric::Metric;
 use crate::rows::Rows;
 use crate::selection::Selection;
+use crate::tally::{Counts, Tally};
 
 /// Rows of a chunk: the unit of storage, of edits, and of looking whether to stop.
 pub(crate) const CHUNK: usize = 1024;
@@ -155,6 +156,8 @@ pub(crate) struct Corpus<'a> {
     /// The rows that may answer; all if none.
     pub(crate) allowed: Option<&'a Selection>,
     pub(crate) isa: Isa,
+    /// Who asks what the search did.
+    pub(crate) tally: Option<&'a Tally>,
 }
 
 impl Corpus<'_> {
@@ -170,6 +173,14 @@ impl Corpus<'_> {
     /// Asks the memory for a row that will be read soon.
     pub(crate) fn prefetch(&self, row: u32) {
         self.chunks[row as usize / CHUNK].rows.prefetch(row as usize % CHUNK);
+    }
+
+    /// Tells what was done, if somebody asks.
+    #[inline]
+    pub(crate) fn count(&self, add: impl FnOnce(&mut Counts)) {
+        if let Some(tally) = self.tally {
+            tally.count(add);
+        }
     }
 
     /// The number of rows that may answer.

@@ -39,12 +39,16 @@ mod selection;
 #[cfg(feature = "table")]
 #[cfg_attr(not(feature = "python"), allow(dead_code))]
 mod table;
+mod tally;
 mod threads;
 mod top_k;
 
 pub use error::{Error, Result};
 pub use graph::Check;
-pub use index::{Filter, Hits, Index, Method, Options, RecallReport, RecallRow};
+pub use index::{
+    Explanation, FileColumn, Filter, HealthReport, Hits, Index, Method, Options, Reason,
+    RecallReport, RecallRow, WhyNot, file_columns,
+};
 pub use kernels::Isa;
 pub use metric::Metric;
 pub use rows::{DType, Element, Rows};

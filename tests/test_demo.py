@@ -1,4 +1,4 @@
-"""The command line: what it reads, what it answers, and how it fails."""
+"""The demo: what it reads, what it answers, and how it fails."""
 
 import os
 import re
@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 
 from omendb import __main__ as cli
+from omendb import demo
 
 SMALL = ("zip*.py", "zipfile/*.py", "*datetime.py", "zoneinfo/*.py", "textwrap.py", "stat*.py")
 
-IMPORT = "import sys; from omendb import __main__ as cli;"
+IMPORT = "import sys; from omendb import __main__ as cli, demo;"
 
 
 def python(*arguments: str) -> subprocess.Popen[str]:
@@ -48,17 +49,17 @@ def test_sources_are_parsed_and_never_run(tmp_path: Path) -> None:
     (package / "tests").mkdir()
     (package / "tests" / "test_it.py").write_text('"""Tests are not for users."""\n')
     (tmp_path / "_pyio.py").write_text('"""Twin."""\n')
-    texts = [text for found in cli.read_sources(tmp_path) for text in found]
+    texts = [text for found in demo.read_sources(tmp_path) for text in found]
     assert texts == [
-        cli.Text("io", "Twin."),
-        cli.Text("package", "Top."),
-        cli.Text("package.good.Reader", "Reads."),
-        cli.Text("package.good.Reader.read", "Read all."),
+        demo.Text("io", "Twin."),
+        demo.Text("package", "Top."),
+        demo.Text("package.good.Reader", "Reads."),
+        demo.Text("package.good.Reader.read", "Read all."),
     ]
 
 
 def test_modules_written_in_c_are_read_too() -> None:
-    names = {text.name for found in cli.read_compiled() for text in found}
+    names = {text.name for found in demo.read_compiled() for text in found}
     assert {"math.gcd", "zlib.compress", "builtins.str.split", "itertools.chain"} <= names
 
 
@@ -67,11 +68,11 @@ def test_copies_and_repeated_names_are_read_once(
 ) -> None:
     for name, doc in (("a", "Do it."), ("b", "Do it."), ("c", "Do more.")):
         (tmp_path / f"{name}.py").write_text(f'def work():\n    """{doc}"""\n' * 2)
-    monkeypatch.setattr(cli, "COMPILED_MODULES", ())
+    monkeypatch.setattr(demo, "COMPILED_MODULES", ())
     monkeypatch.setattr(sysconfig, "get_path", lambda _: str(tmp_path))
-    assert [text.name for text in cli.read_texts(cli.Progress())] == ["a.work", "c.work"]
-    monkeypatch.setattr(cli, "MAX_TEXTS", 1)
-    assert [text.name for text in cli.read_texts(cli.Progress())] == ["a.work"]
+    assert [text.name for text in demo.read_texts(demo.Progress())] == ["a.work", "c.work"]
+    monkeypatch.setattr(demo, "MAX_TEXTS", 1)
+    assert [text.name for text in demo.read_texts(demo.Progress())] == ["a.work"]
 
 
 @pytest.mark.parametrize(
@@ -84,20 +85,22 @@ def test_copies_and_repeated_names_are_read_once(
     ],
 )
 def test_words_split_names(text: str, expected: list[str]) -> None:
-    assert cli.words(text) == expected
+    assert demo.words(text) == expected
 
 
 def test_ngrams_are_the_marked_word_and_its_pieces() -> None:
-    assert cli.ngrams("a") == ["<a>"]
-    assert cli.ngrams("zip") == ["<zip>", "<zi", "zip", "ip>", "<zip", "zip>"]
-    assert all(len(set(cli.ngrams(word))) == len(cli.ngrams(word)) for word in ("file", "archives"))
+    assert demo.ngrams("a") == ["<a>"]
+    assert demo.ngrams("zip") == ["<zip>", "<zi", "zip", "ip>", "<zip", "zip>"]
+    assert all(
+        len(set(demo.ngrams(word))) == len(demo.ngrams(word)) for word in ("file", "archives")
+    )
 
 
 def test_vectors_have_unit_length_and_near_texts_are_near() -> None:
     contents = ["open a zip archive", "opening of zip archives", "sine of an angle", "cosine"]
-    vectors = cli.Embedding(contents)(contents)
+    vectors = demo.Embedding(contents)(contents)
     assert vectors.dtype == np.float32
-    assert vectors.shape == (4, cli.DIM)
+    assert vectors.shape == (4, demo.DIM)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-6)
     near = vectors @ vectors.T
     assert near[0, 1] > near[0, 2] + 0.1
@@ -106,7 +109,7 @@ def test_vectors_have_unit_length_and_near_texts_are_near() -> None:
 
 def test_vectors_do_not_depend_on_the_hash_seed() -> None:
     program = (
-        "import zlib; from omendb.__main__ import Embedding as E; c = ['read a file', 'a map'];"
+        "import zlib; from omendb.demo import Embedding as E; c = ['read a file', 'a map'];"
         "print(zlib.crc32(E(c)(c).tobytes()))"
     )
     first, second = (
@@ -121,7 +124,7 @@ def test_vectors_do_not_depend_on_the_hash_seed() -> None:
 def test_the_numpy_rival_finds_the_nearest(rng: np.random.Generator) -> None:
     rows = rng.standard_normal((300, 16)).astype(np.float32)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    ids, distances = cli.numpy_search(rows, rows[:200], 7)
+    ids, distances = demo.numpy_search(rows, rows[:200], 7)
     exact = 1 - rows[:200].astype(np.float64) @ rows.astype(np.float64).T
     np.testing.assert_allclose(distances, np.sort(exact, axis=1)[:, :7], atol=1e-6)
     np.testing.assert_array_equal(ids[:, 0], np.arange(200))
@@ -132,7 +135,7 @@ def test_the_demo_answers_and_measures(capsys: pytest.CaptureFixture[str]) -> No
     assert cli.main(["demo", "--k", "3"]) == 0
     out, err = capsys.readouterr()
     tables = out.split("\n\n")
-    assert [table.splitlines()[0] for table in tables[1:4]] == list(cli.QUESTIONS)
+    assert [table.splitlines()[0] for table in tables[1:4]] == list(demo.QUESTIONS)
     assert "  zipfile.Zip" in tables[1].splitlines()[1]
     assert "  datetime." in tables[2] or "  zoneinfo." in tables[2]
     assert "  math.gcd " in tables[3].splitlines()[1]
@@ -200,7 +203,7 @@ def test_ctrl_c_ends_quietly() -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGPIPE")
 def test_a_reader_that_closes_early_sees_no_traceback() -> None:
-    process = python("-c", f"{IMPORT} cli.MAX_FILES = 30; sys.exit(cli.main(['demo']))")
+    process = python("-c", f"{IMPORT} demo.MAX_FILES = 30; sys.exit(cli.main(['demo']))")
     assert process.stdout is not None
     process.stdout.close()  # as in `python -m omendb demo | head`
     assert process.wait() == 141

@@ -893,22 +893,6 @@ def test_edits_keep_the_effort(rng: np.random.Generator) -> None:
     assert index.effort == effort
 
 
-def test_a_report_draws_itself(rng: np.random.Generator) -> None:
-    matplotlib = pytest.importorskip("matplotlib")
-    matplotlib.use("Agg")
-    pyplot = pytest.importorskip("matplotlib.pyplot")
-    report = omendb.Index(clustered(rng, 2000, 8), method="graph").tune(0.9)
-    _, mine = pyplot.subplots()
-    assert report.plot(mine) is mine
-    ax = report.plot()
-    assert ax is not mine
-    recalls, rates = ax.lines[0].get_data()
-    assert list(zip(recalls, rates, strict=True)) == [row[1:] for row in report.table]
-    assert str(report.effort) in ax.texts[0].get_text()
-    assert str(report.k) in ax.get_xlabel()
-    pyplot.close("all")
-
-
 # Memory and pickles -----------------------------------------------------------------------
 
 

@@ -134,7 +134,7 @@ def trial(call, seconds):
 
 @pytest.mark.parametrize("threads", [1, None])
 @pytest.mark.parametrize(
-    "call", ["search cosine", "search manhattan", "search_radius", "wide filter"]
+    "call", ["search cosine", "search manhattan", "search_radius", "wide filter", "health"]
 )
 def test_ctrl_c_ends_a_long_search_within_200_ms(call: str, threads: int | None) -> None:
     script = f"""{INTERRUPT}
@@ -145,6 +145,7 @@ mask = rng.random(len(index)) < 0.7
 calls = {{
     "search_radius": lambda: index.search_radius(Q, 0.4, threads=threads),
     "wide filter": lambda: index.search(Q, 10, filter=mask, threads=threads),
+    "health": lambda: index.health(sample=len(index), threads=threads),
 }}
 run = calls.get(what, lambda: index.search(Q, 10, threads=threads))
 before = state(index)

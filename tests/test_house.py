@@ -30,6 +30,7 @@ ORDER = [
     "codes",
     "top_k",
     "selection",
+    "tally",
     "corpus",
     "exact",
     "graph",

@@ -24,6 +24,13 @@ pub(super) fn all(
     let judges: One<Judge<'_>> =
         queries.iter().map(|query| Judge::new(corpus.metric, query)).collect();
     let mut row = Buffer::filled(corpus.dim, 0.0);
+    corpus.count(|counts| {
+        let allowed = |row: &usize| corpus.allowed.is_none_or(|allowed| allowed.contains(*row));
+        let end = corpus.rows().min(chunks.end * CHUNK);
+        counts.by_judge += queries.len();
+        counts.judged +=
+            (queries.len() * (chunks.start * CHUNK..end).filter(allowed).count()) as u64;
+    });
     // Verdicts cost several times what the sweep's multiply-adds do.
     let operations = (queries.len() * corpus.dim) as u64;
     for c in chunks {

@@ -149,6 +149,11 @@ pub(crate) fn brief(
     let brief = rows * (BRIEF_ROW + corpus.dim as u64) < BRIEF;
     if brief {
         judge::brief(corpus, queries, goal, found)?;
+        corpus.count(|counts| {
+            counts.brief += queries.len();
+            counts.by_judge += queries.len();
+            counts.judged += (queries.len() * corpus.candidates()) as u64;
+        });
     }
     Ok(brief)
 }
@@ -236,12 +241,14 @@ fn way<'a>(corpus: Corpus<'a>, queries: &Rows, goal: Goal) -> Way<'a> {
         Goal::Within(_) => (corpus.rows() / 32).max(128),
     };
     if corpus.candidates() < enough {
+        corpus.count(|counts| counts.few = true);
         return Way::Judge;
     }
     if queries.len() >= PROBE_BATCH && matches!(goal, Goal::Nearest(_)) {
         let wide = widen(&queries.slice(0, PROBE));
         let wide: One<&[f64]> = wide.chunks_exact(corpus.dim).collect();
         if !alone(|worker| sweep::codes_prune(corpus, encoder, &wide, goal, worker)) {
+            corpus.count(|counts| counts.probe_failed = true);
             return Way::Floats(encoder);
         }
     }

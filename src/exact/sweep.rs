@@ -21,6 +21,7 @@ use crate::kernels::float::{self, Judge};
 use crate::kernels::int8::{self, GROUP, Group, PANEL, Panel, Passed, Ratios};
 use crate::kernels::{matmul, prefetch};
 use crate::scratch::{Buffer, One, kept};
+use crate::tally::Counts;
 use crate::threads::Worker;
 use crate::top_k::{Neighbor, TopK};
 
@@ -87,6 +88,8 @@ struct Query<'a> {
     room: usize,
     /// Too many rows pass: the codes do not prune here.
     failed: bool,
+    /// Verdicts so far.
+    judged: u32,
 }
 
 impl<'a> Query<'a> {
@@ -110,6 +113,7 @@ impl<'a> Query<'a> {
             waiting: Buffer::new(),
             room,
             failed: false,
+            judged: 0,
         }
     }
 
@@ -126,6 +130,7 @@ impl<'a> Query<'a> {
 
     fn verdict(&mut self, corpus: Corpus<'_>, row: u32, wide: &mut [f64]) {
         corpus.read(row, wide);
+        self.judged += 1;
         let distance = self.judge.distance(wide);
         if self.answer.push(Neighbor { distance, row }) {
             self.cut = self.cut.max(self.scores.at_least(self.answer.reach()));
@@ -231,8 +236,17 @@ pub(super) fn codes_prune(
     let numbers: One<usize> = (0..queries.len()).collect();
     let mut block = block_of(corpus, queries, &floats, &numbers, goal, encoder.has_rest());
     sweep_codes(corpus, encoder, &mut block, 0..corpus.chunks.len(), worker, 1);
+    corpus.count(|counts| counts.judged += judged(&block));
     2 * block.iter().filter(|(query, _)| query.failed).count() <= block.len()
 }
+
+/// Verdicts of a block.
+fn judged(block: &[(Query<'_>, &QueryFloats)]) -> u64 {
+    block.iter().map(|(query, _)| u64::from(query.judged)).sum()
+}
+
+/// Where the queries that a sweep answers are counted.
+type Answered = fn(&mut Counts) -> &mut usize;
 
 /// One of the two sweeps.
 type Way = fn(Corpus<'_>, &Encoder, &mut [(Query<'_>, &QueryFloats)], Range<usize>, &Worker<'_>);
@@ -252,10 +266,18 @@ pub(super) fn answer(
     let mut answers: One<Option<Answer>> = queries.iter().map(|_| None).collect();
     // Queries beyond float32 are judged; the others try codes, then floats.
     let mut numbers: One<usize> = (0..queries.len()).filter(|&i| floats[i].is_some()).collect();
-    let ways: [(Way, bool); 2] = [(by_codes, encoder.has_rest()), (by_floats, false)];
-    for (way, eager) in ways.into_iter().skip(usize::from(!codes_prune)) {
+    let ways: [(Way, bool, Answered); 2] = [
+        (by_codes, encoder.has_rest(), |counts| &mut counts.by_codes),
+        (by_floats, false, |counts| &mut counts.by_floats),
+    ];
+    for (way, eager, answered) in ways.into_iter().skip(usize::from(!codes_prune)) {
         let mut block = block_of(corpus, queries, &floats, &numbers, goal, eager);
         way(corpus, encoder, &mut block, chunks.clone(), worker);
+        corpus.count(|counts| {
+            let done = block.iter().filter(|(query, _)| !query.failed).count();
+            *answered(counts) += done;
+            counts.judged += judged(&block);
+        });
         let done = numbers.iter().zip(block);
         numbers = done
             .filter_map(|(&i, (query, _))| {
@@ -402,6 +424,7 @@ fn sweep_codes(
         }
         packed.sweep(&mut sweep, block, limit(swept));
     }
+    corpus.count(|counts| counts.scored += (swept * block.len()) as u64);
 }
 
 /// The bits that are set, ascending.
@@ -591,6 +614,7 @@ fn by_floats(
     let mut masks = [0u32; FLOAT_ROWS / STRETCH];
     let mut wide = vec![0.0; dim];
     let operations = (block.len() * FLOAT_ROWS * dim) as u64;
+    let swept = chunks.clone();
     for c in chunks {
         let rows = corpus.chunks[c].rows();
         for first in (0..rows.len()).step_by(FLOAT_ROWS) {
@@ -641,4 +665,8 @@ fn by_floats(
     for (query, _) in block.iter_mut() {
         query.settle(corpus, &mut wide, true);
     }
+    corpus.count(|counts| {
+        let rows: usize = swept.map(|c| corpus.chunks[c].len()).sum();
+        counts.scored += (rows * block.len()) as u64;
+    });
 }

@@ -113,7 +113,7 @@ impl Set {
     ) -> Vec<Vec<Neighbor>> {
         let (metric, dim, chunks) = (self.metric, self.dim, &self.chunks[..]);
         let encoder = self.encoder.as_ref();
-        let corpus = Corpus { metric, dim, chunks, encoder, allowed, isa };
+        let corpus = Corpus { metric, dim, chunks, encoder, allowed, isa, tally: None };
         let lists = search(corpus, queries, goal, threads, &mut Silent).unwrap();
         lists.into_iter().map(List::take).collect()
     }

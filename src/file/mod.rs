@@ -103,6 +103,20 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
+    /// NumPy's name.
+    fn name(self) -> &'static str {
+        match self {
+            Self::I64 => "int64",
+            Self::I8 => "int8",
+            Self::U8 => "uint8",
+            Self::U16 => "uint16",
+            Self::U32 => "uint32",
+            Self::F16 => "float16",
+            Self::F32 => "float32",
+            Self::F64 => "float64",
+        }
+    }
+
     /// Bytes of one value.
     pub(crate) fn size(self) -> usize {
         match self {

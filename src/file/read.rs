@@ -10,7 +10,7 @@ use half::f16;
 
 use super::format::{self, Parts};
 use super::map::Map;
-use super::{ALIGN, BLOCK, Kind, Value};
+use super::{ALIGN, BLOCK, Kind, Shape, Value};
 use crate::error::{Error, Result};
 
 /// A mapped file. In an `Arc` it is the owner of whatever lies in it.
@@ -115,6 +115,52 @@ impl Mapped {
         let buffer = self.buffers(column).start;
         let len = self.parts.buffers[buffer].1.len();
         Some(View { buffer, kind, width, len })
+    }
+
+    /// The buffers of the column of that name, its dictionary's among them.
+    fn buffers_of(&self, name: &str) -> impl Iterator<Item = usize> + '_ {
+        let shapes = self.parts.shapes.iter().enumerate();
+        let named: Vec<usize> =
+            shapes.filter(|(_, shape)| shape.field.name() == name).map(|(i, _)| i).collect();
+        named.into_iter().flat_map(|column| self.buffers(column))
+    }
+
+    /// The name, the type and the bytes of each column.
+    pub(crate) fn describe(&self) -> Vec<(String, String, usize)> {
+        let describe = |shape: &Shape| {
+            let name = shape.field.name();
+            let value = match shape.numbers() {
+                Some((kind, 0)) => kind.name().to_owned(),
+                Some((kind, width)) => format!("{}[{width}]", kind.name()),
+                None => shape.field.data_type().to_string(),
+            };
+            let bytes = self.buffers_of(name).map(|buffer| self.parts.buffers[buffer].1.len());
+            (name.clone(), value, bytes.sum())
+        };
+        self.parts.shapes[self.columns()].iter().map(describe).collect()
+    }
+
+    /// Checks all blocks of a column, as long as `step`, which is told of bytes, says so.
+    ///
+    /// # Errors
+    ///
+    /// `Damaged`, as [`Mapped::verify`].
+    pub(crate) fn verify_column(
+        &self,
+        name: &str,
+        mut step: impl FnMut(usize) -> bool,
+    ) -> Result<()> {
+        for buffer in self.buffers_of(name) {
+            let len = self.parts.buffers[buffer].1.len();
+            for start in (0..len).step_by(BLOCK) {
+                let end = len.min(start + BLOCK);
+                self.verify_buffer(buffer, start..end)?;
+                if !step(end - start) {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The column of that name, which must be there and have this type.

@@ -881,7 +881,7 @@ pub(super) fn reach(lane: &Lane<'_>, graph: &mut Graph, live: impl Fn(u32) -> bo
         reached[head as usize] = true;
         queue.push(head);
     }
-    graph.spread(&mut queue, &mut reached);
+    graph.spread(&mut queue, &mut reached, || true);
     let mut heads = None;
     for row in 0..n as u32 {
         if reached[row as usize] || !live(row) {
@@ -902,7 +902,7 @@ pub(super) fn reach(lane: &Lane<'_>, graph: &mut Graph, live: impl Fn(u32) -> bo
         }
         reached[row as usize] = true;
         queue.push(row);
-        graph.spread(&mut queue, &mut reached);
+        graph.spread(&mut queue, &mut reached, || true);
     }
     if let Some(heads) = heads {
         graph.heads = Arc::new(Heads::new(lane, heads));

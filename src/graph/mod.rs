@@ -182,7 +182,14 @@ impl Graph {
     }
 
     /// Walks through the graph and counts what should not be.
-    pub(crate) fn check(&self, rows: usize, live: impl Fn(u32) -> bool) -> Check {
+    ///
+    /// `step` is asked at each row whether to go on; the counts mean nothing if it says no.
+    pub(crate) fn check(
+        &self,
+        rows: usize,
+        live: impl Fn(u32) -> bool,
+        mut step: impl FnMut() -> bool,
+    ) -> Check {
         let mut check = Check::default();
         let mut reached = vec![false; rows];
         let mut queue: Vec<u32> = Vec::new();
@@ -193,8 +200,11 @@ impl Graph {
                 queue.push(head);
             }
         }
-        self.spread(&mut queue, &mut reached);
+        self.spread(&mut queue, &mut reached, &mut step);
         for row in 0..rows as u32 {
+            if !step() {
+                break;
+            }
             let links: Vec<u32> = self.links(row).collect();
             let wrong = |&&link: &&u32| link as usize >= rows || !live(link) || link == row;
             check.dangling += links.iter().filter(wrong).count();
@@ -208,10 +218,14 @@ impl Graph {
         check
     }
 
-    /// Marks all rows that can be reached from those of the queue, which are marked already.
-    fn spread(&self, queue: &mut Vec<u32>, reached: &mut [bool]) {
+    /// Marks all rows that can be reached from those of the queue, which are marked already, as long
+    /// as `step` says so.
+    fn spread(&self, queue: &mut Vec<u32>, reached: &mut [bool], mut step: impl FnMut() -> bool) {
         let rows = reached.len();
         while let Some(row) = queue.pop() {
+            if !step() {
+                return;
+            }
             for link in self.links(row).filter(|&link| (link as usize) < rows) {
                 if !std::mem::replace(&mut reached[link as usize], true) {
                     queue.push(link);

@@ -384,6 +384,10 @@ pub(crate) fn search(
         wide.resize(corpus.dim, 0.0);
         let aim = |i: usize, target: &mut Target| lane.aim_at_query(&codes[i], target);
         walks.run(lane, graph, walked.len(), reach, aim, |i, beam, _| {
+            corpus.count(|counts| {
+                counts.walked += 1;
+                counts.scored += (graph.heads().len() + beam.met.len()) as u64;
+            });
             if beam.is_lost() {
                 return found(walked[i], None);
             }
@@ -398,6 +402,7 @@ pub(crate) fn search(
                 corpus.read(row, wide);
                 nearest.push(Neighbor { distance: judge.distance(wide), row });
             }
+            corpus.count(|counts| counts.judged += rows.len() as u64);
             nearest.sort_unstable();
             nearest.truncate(k);
             found(walked[i], (nearest.len() == k).then_some(nearest))

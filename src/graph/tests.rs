@@ -42,7 +42,8 @@ impl Data {
         let lift = self.encoder.lift(codes);
         let (metric, dim, chunks) = (self.metric, self.dim, &self.chunks[..]);
         let encoder = Some(&self.encoder);
-        Lane::new(Corpus { metric, dim, chunks, encoder, allowed: None, isa }, lift).unwrap()
+        Lane::new(Corpus { metric, dim, chunks, encoder, allowed: None, isa, tally: None }, lift)
+            .unwrap()
     }
 }
 
@@ -64,7 +65,7 @@ fn every_instruction_set_and_number_of_threads_gives_the_same_graph() {
             build(&data.lane(isa), 5, threads, &mut Stages::new(&mut Silent, 0)).unwrap()
         };
         let expected = graph(Isa::Portable, 1);
-        let check = expected.check(rows, |_| true);
+        let check = expected.check(rows, |_| true, || true);
         assert_eq!((check.unreachable, check.dangling), (0, 0), "{metric}");
         for isa in Isa::available() {
             for threads in [1, 3] {
@@ -102,6 +103,6 @@ fn an_edit_that_is_interrupted_or_forgotten_leaves_every_link_as_it_was() {
     edit.remove(&rows, 2).unwrap();
     edit.insert(&rows, 2, &mut Stages::new(&mut Silent, 1)).unwrap();
     let edited = edit.finish();
-    let check = edited.check(9000, |_| true);
+    let check = edited.check(9000, |_| true, || true);
     assert_eq!((check.unreachable, check.dangling), (0, 0));
 }

@@ -8,12 +8,16 @@
 
 #[cfg(feature = "table")]
 mod columns;
+mod explain;
+mod health;
 mod saved;
 mod tune;
+mod why_not;
 
 use std::collections::{HashMap, HashSet};
 use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Instant;
 
 use crate::codes::{Codes, Encoder, Scratch};
 use crate::corpus::{CHUNK, Chunk, Corpus, Store};
@@ -25,10 +29,15 @@ use crate::metric::Metric;
 use crate::rows::{DType, Rows};
 use crate::scratch::One;
 use crate::selection::Selection;
+use crate::tally::{Counts, Plan, Tally};
 use crate::threads::{Hushed, Monitor, Run, Silent, Stages, Worker, default_threads, run, single};
 use crate::top_k::Neighbor;
 
+pub use explain::Explanation;
+pub use health::HealthReport;
+pub use saved::{FileColumn, file_columns};
 pub use tune::{RecallReport, RecallRow};
+pub use why_not::{Reason, WhyNot};
 
 /// Chunks that one thread encodes before it takes more.
 const ENCODE_CHUNKS: usize = 8;
@@ -41,6 +50,8 @@ const REBUILD_SHARE: usize = 3;
 const WALKS: usize = 32;
 /// Answers, and which of them are exact.
 type Walked = (One<List>, One<bool>);
+/// What a search sees, and the rows that may answer, if not all.
+type Seen = (Arc<State>, Option<Arc<Selection>>);
 
 /// Nearest neighbours of vectors of one width, under one metric; rows may be borrowed for `'a`.
 ///
@@ -368,6 +379,21 @@ impl State {
     }
 }
 
+/// Times a part of a search, if somebody asks.
+struct Clock<'a>(Option<(&'a Tally, Instant)>);
+
+impl<'a> Clock<'a> {
+    fn start(corpus: Corpus<'a>) -> Self {
+        Self(corpus.tally.map(|tally| (tally, Instant::now())))
+    }
+
+    fn stop(self, part: impl FnOnce(&mut Counts) -> &mut u64) {
+        if let Some((tally, start)) = self.0 {
+            tally.count(|counts| *part(counts) += start.elapsed().as_nanos() as u64);
+        }
+    }
+}
+
 fn unknown(id: i64, what: &str) -> Error {
     Error::invalid(format!("id {id} of the {what} is not in the index"))
 }
@@ -645,8 +671,16 @@ impl<'a> Index<'a> {
         run: Run<'_>,
         hits: &mut Hits,
     ) -> Result<()> {
+        let run = run.parts()?;
+        let (state, selection) = self.asked(queries, options)?;
+        let corpus = self.corpus(&state, selection.as_deref());
+        self.answer_from(&state, corpus, queries, goal, options, run, hits)
+    }
+
+    /// What a search sees, and the rows of it that may answer; refuses what cannot be answered.
+    #[inline(always)] // a small search takes less time than a few moves more
+    fn asked(&self, queries: &Rows<'_>, options: Options<'_>) -> Result<Seen> {
         self.check_dim("queries", queries.dim())?;
-        let (threads, monitor) = run.parts()?;
         if options.effort == Some(0) {
             return Err(Error::invalid("expected effort of at least 1, got 0"));
         }
@@ -661,30 +695,47 @@ impl<'a> Index<'a> {
                  or 'exact'",
             ));
         }
-        let corpus = self.corpus(&state, selection.as_deref());
+        Ok((state, selection))
+    }
+
+    /// The answers of one state, of which `explain`, `why_not` and `health` ask several things.
+    #[allow(clippy::too_many_arguments)]
+    #[inline(always)] // as `asked`
+    fn answer_from(
+        &self,
+        state: &State,
+        corpus: Corpus<'_>,
+        queries: &Rows<'_>,
+        goal: Goal,
+        options: Options<'_>,
+        (threads, monitor): (usize, &mut dyn Monitor),
+        hits: &mut Hits,
+    ) -> Result<()> {
         let k = match goal {
             Goal::Nearest(k) => k.min(corpus.candidates()),
             Goal::Within(_) => 0,
         };
         hits.begin(k);
         let walks = state.graph.is_some() && options.method == Method::Graph;
-        if !walks && exact::brief(corpus, queries, goal, |list| hits.push(&state, list, true))? {
+        if !walks && exact::brief(corpus, queries, goal, |list| hits.push(state, list, true))? {
             return state.sound();
         }
         let walked = match goal {
             Goal::Nearest(_) => {
-                self.walk(&state, corpus, queries, k, options, (threads, monitor))?
+                self.walk(state, corpus, queries, k, options, (threads, monitor))?
             }
             Goal::Within(_) => None,
         };
         let (lists, exact) = if let Some(found) = walked {
             found
         } else {
+            let clock = Clock::start(corpus);
             let lists = exact::search(corpus, queries, goal, threads, monitor)?;
+            clock.stop(|counts| &mut counts.exact_ns);
             (lists, One::from_elem(true, queries.len()))
         };
         state.sound()?;
-        lists.iter().zip(exact).for_each(|(list, exact)| hits.push(&state, list, exact));
+        lists.iter().zip(exact).for_each(|(list, exact)| hits.push(state, list, exact));
         Ok(())
     }
 
@@ -707,14 +758,17 @@ impl<'a> Index<'a> {
         let effort = options.effort.unwrap_or(state.effort).min(corpus.rows()).max(k);
         let share = corpus.candidates() as f64 / state.len() as f64;
         let expanded = effort + graph::between(share, k) as usize;
-        let walk_pays =
-            graph::walk_costs(corpus, encoder, expanded) < exact::costs(corpus, encoder, n);
-        if !walk_pays && (options.method == Method::Auto || share < 1.0) {
+        let walk_ns = graph::walk_costs(corpus, encoder, expanded);
+        let exact_ns = exact::costs(corpus, encoder, n);
+        let walks = walk_ns < exact_ns || (options.method == Method::Graph && share >= 1.0);
+        corpus.count(|counts| counts.plan = Some(Plan { walk_ns, exact_ns, effort, walks }));
+        if !walks {
             return Ok(None);
         }
         let reach = Reach::new(corpus.allowed, share, k, effort);
         let Some(lane) = Lane::new(corpus, graph.lift) else { return Ok(None) };
         queries.check("queries")?;
+        let clock = Clock::start(corpus);
         let work = (expanded * 16 * self.dim) as u64;
         let walk = |part: &Rows<'_>, worker: &Worker<'_>| {
             let wide = exact::widen(part);
@@ -735,8 +789,10 @@ impl<'a> Index<'a> {
             })?;
             found.into_iter().flatten().collect()
         };
+        clock.stop(|counts| &mut counts.walk_ns);
         if graph.is_damaged() {
             self.mend(threads, &mut Hushed(monitor))?;
+            corpus.count(|counts| counts.discarded += n);
             return Ok(None);
         }
         // A walk that failed is no answer: all such queries are one batch.
@@ -749,8 +805,11 @@ impl<'a> Index<'a> {
         short.for_each(|i| queries.copy_bytes(i, &mut bytes));
         let asked = Rows::from_bytes(bytes, self.dim, queries.dtype());
         let goal = Goal::Nearest(k);
+        corpus.count(|counts| counts.discarded += asked.len());
+        let clock = Clock::start(corpus);
         let mut others =
             exact::search(corpus, &asked, goal, threads, &mut Hushed(monitor))?.into_iter();
+        clock.stop(|counts| &mut counts.exact_ns);
         let lists = found.into_iter().filter_map(|list| list.or_else(|| others.next()));
         Ok(Some((lists.collect(), exact)))
     }
@@ -826,6 +885,7 @@ impl<'a> Index<'a> {
             encoder: state.encoder.as_deref(),
             allowed,
             isa: self.isa,
+            tally: None,
         }
     }
 
@@ -920,7 +980,7 @@ impl<'a> Index<'a> {
     pub fn check(&self) -> Option<Check> {
         let state = self.state();
         let graph = state.graph.as_ref()?;
-        Some(graph.check(state.rows(), |row| state.is_live(row as usize)))
+        Some(graph.check(state.rows(), |row| state.is_live(row as usize), || true))
     }
 
     /// Adds rows after those there are, with the next free ids; gives the ids.

@@ -129,6 +129,56 @@ impl Store for Stored {
     }
 }
 
+/// A column of a saved index.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FileColumn {
+    /// Its name.
+    pub name: String,
+    /// The type of a row's value: `int64`, or `float32[384]` for so many numbers.
+    pub value: String,
+    /// Bytes of all values.
+    pub bytes: usize,
+    /// What is wrong with them, if they were verified and something is.
+    pub damage: Option<String>,
+}
+
+/// The columns of a file that [`Index::save`] wrote, each checked against its checksums where `verify`
+/// is set. Without it, only what describes the file is read.
+///
+/// ```
+/// use omendb::{Index, Metric, Rows, Run, file_columns};
+///
+/// let path = std::env::temp_dir().join("omendb-doc-columns.omen");
+/// Index::new(Rows::from_vec(vec![0.0f32; 8], 2)?, Metric::Euclidean)?.save(&path)?;
+/// let columns = file_columns(&path, true, Run::new())?;
+/// assert_eq!((&*columns[1].name, &*columns[1].value, columns[1].bytes), ("vectors", "float32[2]", 32));
+/// assert!(columns.iter().all(|column| column.damage.is_none()));
+/// # Ok::<(), omendb::Error>(())
+/// ```
+///
+/// # Errors
+///
+/// `File` if the system refuses, `Damaged` if what describes the file is not as it was written,
+/// `Interrupted` if the monitor said so.
+pub fn file_columns(path: impl AsRef<Path>, verify: bool, run: Run<'_>) -> Result<Vec<FileColumn>> {
+    let (threads, monitor) = run.parts()?;
+    let mapped = Mapped::open(path.as_ref())?;
+    let columns = mapped.describe();
+    let total = columns.iter().map(|(.., bytes)| *bytes as u64).sum();
+    threads::run(threads, columns.len(), total, monitor, |i, worker| {
+        let (name, value, bytes) = columns[i].clone();
+        let step = |bytes: usize| worker.advance(bytes as u64);
+        let checked = if verify { mapped.verify_column(&name, step) } else { Ok(()) };
+        let damage = match checked {
+            Ok(()) => None,
+            Err(Error::Damaged { what, .. }) => Some(what),
+            Err(error) => Some(error.to_string()),
+        };
+        FileColumn { name, value, bytes, damage }
+    })
+}
+
 impl Index<'_> {
     /// Writes the index to a file, replacing one that is there; nothing is replaced on failure.
     ///

@@ -333,6 +333,21 @@ impl Hits {
         stream(py, self.answers.lines(py, usize::MAX)?, requested_schema)
     }
 
+    /// Draw the distances by rank; needs matplotlib.
+    ///
+    /// Parameters
+    /// ----------
+    /// ax : matplotlib.axes.Axes, optional
+    ///     Where to draw; a new figure by default.
+    ///
+    /// Returns
+    /// -------
+    /// matplotlib.axes.Axes
+    #[pyo3(signature = (ax=None))]
+    fn plot(slf: &Bound<'_, Self>, ax: Option<&Bound<'_, PyAny>>) -> PyResult<Py<PyAny>> {
+        super::report::plot(slf.as_any(), "distances", ax)
+    }
+
     fn __len__(&self) -> usize {
         self.queries()
     }

@@ -10,7 +10,7 @@ use arrow_schema::{DataType, Field, Schema};
 use numpy::{PyArray1, PyUntypedArray};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyCapsule, PyDict, PyFloat, PyInt, PyTuple};
+use pyo3::types::{PyBytes, PyCapsule, PyDict, PyTuple};
 
 use super::array::{self, Count, Wanted, numpy_dtype};
 use super::frame::{self, Frame, Roles};
@@ -19,7 +19,7 @@ use super::ids::{self, Given};
 use super::ledger::Ledger;
 use super::monitor;
 use super::records::{Records, escaped, free_name, stream};
-use super::report::RecallReport;
+use super::report::{self, Explanation, HealthReport, RecallReport, WhyNot};
 use crate::error::Error;
 use crate::index::{self, Filter, Method, Options};
 use crate::metric::Metric;
@@ -182,6 +182,15 @@ impl Index {
         table: Option<Table>,
     ) -> Self {
         Self { index, source: Mutex::new(source), ledger: Ledger::new(table) }
+    }
+
+    /// The engine's id of a row, if the caller's is that of one.
+    fn label(&self, id: &Bound<'_, PyAny>) -> PyResult<Option<i64>> {
+        if let Some(table) = self.ledger.table() {
+            let find = |key: &Key<'_>| self.ledger.find(&self.index, key);
+            return Ok(ids::with_key(id, table.kind(), find)?.flatten());
+        }
+        Ok(report::integer(id).filter(|&id| self.index.contains(id)))
     }
 
     /// A filter as the engine takes it.
@@ -589,22 +598,9 @@ impl Index {
         threads: Option<&Bound<'_, PyAny>>,
         progress: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Hits> {
-        let method = match method {
-            "auto" => Method::Auto,
-            "exact" => Method::Exact,
-            "graph" => Method::Graph,
-            _ => {
-                return Err(PyValueError::new_err(format!(
-                    "expected method to be 'auto', 'exact' or 'graph', got '{method}'"
-                )));
-            }
-        };
-        let effort = effort.map(|effort| array::count(effort, "effort")).transpose()?;
         let queries = Self::queries(queries)?;
         let filter = filter.map(|filter| self.chosen(filter)).transpose()?;
-        let mut options = Options::new().method(method);
-        options = effort.into_iter().fold(options, Options::effort);
-        options = filter.iter().map(Chosen::borrow).fold(options, Options::filter);
+        let options = options(method, effort, filter.as_ref())?;
         let threads = self::threads(threads)?;
         let rows = &queries.rows;
         let operations = self.operations(rows);
@@ -901,13 +897,160 @@ impl Index {
     /// 0
     fn check<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
         let Some(check) = py.detach(|| self.index.check()) else { return Ok(None) };
-        let counts = PyDict::new(py);
-        counts.set_item("rows", check.rows)?;
-        counts.set_item("unreachable", check.unreachable)?;
-        counts.set_item("dangling", check.dangling)?;
-        counts.set_item("links", check.links)?;
-        counts.set_item("degree", check.degree)?;
-        Ok(Some(counts))
+        report::counts(py, check).map(Some)
+    }
+
+    /// Look for what is wrong with the rows, or slows searches down, and say what to do about it.
+    ///
+    /// Every row is read once, to find equal rows, zeros and lengths. What takes neighbours is measured
+    /// on a sample of the rows that differ, all of them against each other.
+    ///
+    /// Parameters
+    /// ----------
+    /// sample : int, optional
+    ///     Rows of the sample; 10,000 by default, or as many as take no more than some seconds.
+    /// seed : int, default=0
+    ///     Chooses the sample.
+    /// threads : int, optional
+    ///     Threads to use; as many as there are processors by default.
+    ///
+    /// Returns
+    /// -------
+    /// HealthReport
+    ///     Duplicates, zero rows, lengths, intrinsic dimension, hubness, the graph's state, removed
+    ///     rows, how codes prune, and advice.
+    ///
+    /// Raises
+    /// ------
+    /// ValueError
+    ///     If the sample is 0, or the index was loaded from a file and some of its rows are damaged.
+    ///
+    /// Examples
+    /// --------
+    /// >>> import numpy as np, omendb
+    /// >>> omendb.Index(np.eye(3)[[0, 1, 2, 2]], metric="cosine").health().duplicate_rows
+    /// 1
+    #[pyo3(signature = (*, sample=None, seed=None, threads=None),
+           text_signature = "($self, *, sample=None, seed=0, threads=None)")]
+    fn health(
+        &self,
+        py: Python<'_>,
+        sample: Option<&Bound<'_, PyAny>>,
+        seed: Option<&Bound<'_, PyAny>>,
+        threads: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<HealthReport> {
+        let sample = sample.map(|sample| array::count(sample, "sample")).transpose()?;
+        let seed = self::seed(seed)?;
+        let threads = self::threads(threads)?;
+        let report = monitor::run(py, None, 1, "row", usize::MAX, threads, |run| {
+            self.index.health(sample, seed, run)
+        })?;
+        Ok(HealthReport { report })
+    }
+
+    /// Search, and tell which way the search went, why, and what it took.
+    ///
+    /// Parameters
+    /// ----------
+    /// queries : array-like of shape (n_queries, dim) or (dim,)
+    ///     As for `search`. A batch is told of together: ways and costs depend on its size.
+    /// k : int, default=10
+    ///     Neighbours per query.
+    /// method, effort, filter
+    ///     As for `search`.
+    ///
+    /// Returns
+    /// -------
+    /// Explanation
+    ///     Of a search on one thread.
+    ///
+    /// Raises
+    /// ------
+    /// ValueError, TypeError
+    ///     As `search`.
+    ///
+    /// Examples
+    /// --------
+    /// >>> import numpy as np, omendb
+    /// >>> X = np.random.default_rng(0).standard_normal((3000, 8))
+    /// >>> index = omendb.Index(X, method="graph")
+    /// >>> index.explain(X[0], method="graph", effort=20).way
+    /// 'a walk through the graph'
+    #[pyo3(signature = (queries, k=Count(10), *, method="auto", effort=None, filter=None),
+           text_signature = "($self, queries, k=10, *, method='auto', effort=None, filter=None)")]
+    fn explain(
+        &self,
+        py: Python<'_>,
+        queries: &Bound<'_, PyAny>,
+        k: Count,
+        method: &str,
+        effort: Option<&Bound<'_, PyAny>>,
+        filter: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Explanation> {
+        let queries = Self::queries(queries)?;
+        let filter = filter.map(|filter| self.chosen(filter)).transpose()?;
+        let options = options(method, effort, filter.as_ref())?;
+        let rows = &queries.rows;
+        let explanation = monitor::run(py, None, 1, "query", usize::MAX, None, |run| {
+            self.index.explain(rows, k.0, options, run)
+        })?;
+        Ok(Explanation { explanation, single: queries.single })
+    }
+
+    /// Tell why a row is not among a query's answers, or that it is.
+    ///
+    /// Makes the same search, an exact one, and, where a walk missed the row, wider ones.
+    ///
+    /// Parameters
+    /// ----------
+    /// query : array-like of shape (dim,) or (1, dim)
+    ///     One query.
+    /// id : int
+    ///     The id of the row.
+    /// k : int, default=10
+    ///     Neighbours that are asked for.
+    /// method, effort, filter
+    ///     As for `search`.
+    ///
+    /// Returns
+    /// -------
+    /// WhyNot
+    ///     Prints as a sentence; has the exact rank and distance.
+    ///
+    /// Raises
+    /// ------
+    /// ValueError, TypeError
+    ///     As `search`; also if there is not one query. An id that is not there is an answer.
+    ///
+    /// Examples
+    /// --------
+    /// >>> import numpy as np, omendb
+    /// >>> index = omendb.Index(np.arange(5.0).reshape(5, 1))
+    /// >>> index.why_not([0.0], 3, k=2, filter=[0, 1, 2])
+    /// the filter excludes id 3: at distance 3.000000 it would come 4th among the 3 rows that may
+    /// answer, and so would not be one of the 2 nearest
+    #[pyo3(signature = (query, id, *, k=Count(10), method="auto", effort=None, filter=None),
+           text_signature = "($self, query, id, *, k=10, method='auto', effort=None, filter=None)")]
+    #[allow(clippy::too_many_arguments)] // keywords, all of the public signature
+    fn why_not(
+        &self,
+        py: Python<'_>,
+        query: &Bound<'_, PyAny>,
+        id: &Bound<'_, PyAny>,
+        k: Count,
+        method: &str,
+        effort: Option<&Bound<'_, PyAny>>,
+        filter: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<WhyNot> {
+        let query = Self::queries(query)?;
+        let filter = filter.map(|filter| self.chosen(filter)).transpose()?;
+        let options = options(method, effort, filter.as_ref())?;
+        // Whatever the id is, the rest is validated.
+        let number = self.label(id)?;
+        let why = monitor::run(py, None, 1, "query", usize::MAX, None, |run| {
+            self.index.why_not(&query.rows, number.unwrap_or(i64::MIN), k.0, options, run)
+        })?;
+        Ok(WhyNot { id: id.clone().unbind(), why: number.map(|_| why) })
     }
 
     /// Add rows after those there are. They are copied.
@@ -1239,13 +1382,7 @@ impl Index {
 
     /// Whether a row has this id.
     fn __contains__(&self, id: &Bound<'_, PyAny>) -> PyResult<bool> {
-        if let Some(table) = self.ledger.table() {
-            let find = |key: &Key<'_>| self.ledger.find(&self.index, key).is_some();
-            return Ok(ids::with_key(id, table.kind(), find)?.unwrap_or(false));
-        }
-        Ok((id.is_instance_of::<PyInt>() || id.hasattr("__index__").unwrap_or(false))
-            && !id.is_instance_of::<PyFloat>()
-            && id.extract::<i64>().is_ok_and(|id| self.index.contains(id)))
+        Ok(self.label(id)?.is_some())
     }
 
     /// Pickles as plain arrays: the vectors, their ids and the metric; what else is known of rows as
@@ -1296,4 +1433,25 @@ impl Index {
         let rows = self.facts().map(row).concat();
         format!("<table><caption>omendb.Index</caption><tbody>{rows}</tbody></table>")
     }
+}
+
+/// How a search is to be made.
+fn options<'a>(
+    method: &str,
+    effort: Option<&Bound<'_, PyAny>>,
+    filter: Option<&'a Chosen>,
+) -> PyResult<Options<'a>> {
+    let method = match method {
+        "auto" => Method::Auto,
+        "exact" => Method::Exact,
+        "graph" => Method::Graph,
+        _ => {
+            return Err(PyValueError::new_err(format!(
+                "expected method to be 'auto', 'exact' or 'graph', got '{method}'"
+            )));
+        }
+    };
+    let effort = effort.map(|effort| array::count(effort, "effort")).transpose()?;
+    let options = effort.into_iter().fold(Options::new().method(method), Options::effort);
+    Ok(filter.map(Chosen::borrow).into_iter().fold(options, Options::filter))
 }

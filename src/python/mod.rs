@@ -80,7 +80,7 @@ mod _core {
     #[pymodule_export]
     use super::records::Records;
     #[pymodule_export]
-    use super::report::RecallReport;
+    use super::report::{Explanation, HealthReport, RecallReport, WhyNot, file_columns};
     #[pymodule_export]
     #[allow(non_upper_case_globals)]
     const __version__: &str = env!("CARGO_PKG_VERSION");
