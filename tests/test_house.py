@@ -63,6 +63,10 @@ HOMES = {
     "hashbrown": ("table/ids.rs",),
     "pyo3_arrow": ("python",),
     "flatbuffers": ("file/format.rs", "file/tests.rs"),
+    "sqlparser": ("table/predicate/parse.rs",),
+    "strsim": ("table/predicate/parse.rs",),
+    "chrono": ("table/predicate/literal.rs",),
+    "memchr": ("table/predicate.rs",),
 }
 
 # SIMD, memory borrowed from the caller, the boundaries where it is handed over and held, mapped

@@ -13,6 +13,8 @@
 
 mod column;
 mod ids;
+#[allow(dead_code)] // until searches take conditions
+mod predicate;
 
 use std::collections::HashSet;
 use std::sync::Arc;
