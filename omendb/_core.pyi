@@ -242,6 +242,7 @@ class Index:
         method: Literal["auto", "exact", "graph"] = "auto",
         effort: int | None = None,
         filter: _Ids | None = None,
+        where: str | None = None,
         threads: int | None = None,
         progress: _Progress = False,
     ) -> Hits: ...
@@ -251,6 +252,7 @@ class Index:
         radius: float,
         *,
         filter: _Ids | None = None,
+        where: str | None = None,
         threads: int | None = None,
         progress: _Progress = False,
     ) -> RadiusHits: ...
@@ -285,7 +287,8 @@ class Index:
         *,
         method: Literal["auto", "exact", "graph"] = "auto",
         effort: int | None = None,
-        filter: ArrayLike | None = None,
+        filter: _Ids | None = None,
+        where: str | None = None,
     ) -> Explanation: ...
     def why_not(
         self,
@@ -295,7 +298,8 @@ class Index:
         k: int = 10,
         method: Literal["auto", "exact", "graph"] = "auto",
         effort: int | None = None,
-        filter: ArrayLike | None = None,
+        filter: _Ids | None = None,
+        where: str | None = None,
     ) -> WhyNot: ...
     def add(
         self,

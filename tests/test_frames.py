@@ -910,6 +910,103 @@ def test_a_frame_to_which_the_same_happens_agrees(
     )
 
 
+# Conditions -------------------------------------------------------------------------------
+
+
+def test_conditions_choose_the_rows_that_pandas_chooses(rng: np.random.Generator) -> None:
+    n = 3000
+    values = rng.standard_normal((n, 4), dtype=np.float32)
+    frame = pd.DataFrame(
+        {
+            "id": [f"{i:04}" for i in range(n)],
+            "size": rng.integers(0, 1000, n),
+            "größe in %": pd.array(
+                np.where(rng.random(n) < 0.2, None, rng.integers(0, 9, n)), "Int64"
+            ),
+            "section": pd.Categorical(rng.choice(["games", "libs", "it's"], n)),
+            "when": pd.date_range("2024", periods=n, freq="h"),
+        }
+    )
+    loaded = frame.assign(v=list(values))
+    index = omendb.Index.from_frame(loaded[:2500], vector="v", id="id")
+    index.add_frame(loaded[2500:])
+    gone = frame["id"][5:n:7]
+    index.remove(gone)
+    live = frame[~frame["id"].isin(gone)].reset_index(drop=True)
+    great = live["größe in %"]
+    cases = {
+        "section == 'games' and size < 500": (live["section"] == "games") & (live["size"] < 500),
+        "section = 'it''s' OR NOT size >= 20": (live["section"] == "it's") | (live["size"] < 20),
+        "`größe in %` in (1, 2, 3)": great.isin([1, 2, 3]),
+        '"größe in %" is null': great.isna(),
+        "`größe in %` != 3": (great != 3).fillna(False),
+        "size between 10 and 20": live["size"].between(10, 20),
+        "id like '00%'": live["id"].str.startswith("00"),
+        "id.str.startswith('29')": live["id"].str.startswith("29"),
+        "when < '2024-02-01'": live["when"] < "2024-02-01",
+        "size < 0": live["size"] < 0,
+        "size >= 0": live["size"] >= 0,
+    }
+    odd = live["id"].str.endswith("1").to_numpy()
+    queries = values[:3]
+    for condition, mask in cases.items():
+        mask = mask.to_numpy(bool)
+        for options, both in (
+            ({}, mask),
+            ({"filter": odd}, mask & odd),
+            ({"filter": live["id"][odd]}, mask & odd),
+        ):
+            hits = index.search(queries, 8, where=condition, **options)
+            expected = index.search(queries, 8, filter=both)
+            assert hits.ids.tolist() == expected.ids.tolist(), condition
+            near = index.search_radius(queries, 1.5, where=condition, **options)
+            again = index.search_radius(queries, 1.5, filter=both)
+            assert near.ids.tolist() == again.ids.tolist(), condition
+    index.build_graph()
+    graph = index.search(queries, 8, where="size < 500", method="graph")
+    assert (graph.to_pandas()["size"] < 500).all()
+    index.remove(index.ids[: len(index) - 400])  # lines with gaps between their labels
+    rest = index.search(queries, 400, where="size < 500").to_pandas()
+    kept = index.get(index.ids).to_pandas()
+    assert sorted(rest[rest["query"] == 0]["id"]) == sorted(kept[kept["size"] < 500]["id"])
+
+
+def test_wrong_conditions_are_refused_with_what_there_is() -> None:
+    table = pa.table(
+        {"v": fixed(np.eye(3)), "n": [1, 2, 3], "s": ["a", "b", "c"], "ü": [1.0, 2, 3]}
+    )
+    index = omendb.Index.from_frame(table, vector="v")
+    bad: list[tuple[str, str]] = [
+        ("m = 1", "(?s)m.*n.*s.*ü"),
+        ("n = 'a'", "n"),
+        ("s < 3", "s"),
+        ("", "(?i)condition|predicate|empty|expected"),
+        ("n = 1; drop table x", "(?i)expected|;"),
+        ("n = 1 -- and s = 'b'", "(?i)comment|-"),
+        ("n = 1 union select 1", "(?i)union"),
+        ("n = (select 1)", "(?i)select"),
+        ("sleep(10) = 1", "(?i)sleep"),
+        ("n = 1 or 1 = 1", "1"),
+        ("__import__('os')", "(?i)import"),
+        ("s = 'a", "(?i)quote|unterminated|end"),
+        ("(" * 5000 + "n = 1" + ")" * 5000, "100"),
+        ("n = 1 and", "(?i)end|expected"),
+    ]
+    for condition, words in bad:
+        for search in (index.search, index.search_radius):
+            with pytest.raises(ValueError, match=words):
+                search(np.eye(3), 1, where=condition)
+    with pytest.raises(TypeError):
+        index.search(np.eye(3), 1, where=["n = 1"])  # type: ignore[arg-type]
+    for other in (omendb.Index(np.eye(3)), omendb.Index(dim=3)):
+        with pytest.raises(ValueError, match="from_frame"):
+            other.search(np.eye(3), 1, where="n = 1")
+    many = " or ".join(f"n == {i} and ü < {i}" for i in range(5000, 0, -1)) + " or n = 3"
+    assert index.search(np.eye(3)[0], 9, where=many).ids.tolist() == [2]
+    empty = omendb.Index.from_frame(table.slice(0, 0), vector="v")
+    assert empty.search(np.eye(3), 1, where="n = 1").ids.shape == (3, 0)
+
+
 # What is refused --------------------------------------------------------------------------
 
 

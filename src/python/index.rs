@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow_array::{ArrayRef, FixedSizeListArray, RecordBatch, make_array, new_null_array};
-use arrow_buffer::Buffer;
+use arrow_buffer::{BooleanBuffer, Buffer};
 use arrow_data::ArrayData;
 use arrow_schema::{DataType, Field, Schema};
 use numpy::{PyArray1, PyUntypedArray};
@@ -93,17 +93,22 @@ pub(super) struct Index {
 }
 
 /// Which rows may answer, as it was given.
-enum Chosen {
-    Mask(Vec<bool>),
-    Ids(Vec<i64>),
+#[derive(Default)]
+struct Chosen {
+    mask: Option<Vec<bool>>,
+    ids: Option<Vec<i64>>,
+    /// The first label, and a bit for each from there on.
+    lines: Option<(i64, BooleanBuffer)>,
 }
 
 impl Chosen {
-    fn borrow(&self) -> Filter<'_> {
-        match self {
-            Self::Mask(mask) => Filter::Mask(mask),
-            Self::Ids(ids) => Filter::Ids(ids),
-        }
+    fn filters(&self) -> Vec<Filter<'_>> {
+        let mask = self.mask.iter().map(|mask| Filter::Mask(mask));
+        let ids = self.ids.iter().map(|ids| Filter::Ids(ids));
+        let lines = self.lines.iter();
+        let lines =
+            lines.map(|(first, bits)| Filter::IdBits { first: *first, bits: bits.values() });
+        mask.chain(ids).chain(lines).collect()
     }
 }
 
@@ -193,18 +198,36 @@ impl Index {
         Ok(report::integer(id).filter(|&id| self.index.contains(id)))
     }
 
-    /// A filter as the engine takes it.
-    fn chosen(&self, filter: &Bound<'_, PyAny>) -> PyResult<Chosen> {
-        if let Some(mask) = array::mask(filter)? {
-            return Ok(Chosen::Mask(mask));
+    /// A filter and a condition as the engine takes them.
+    fn chosen(
+        &self,
+        py: Python<'_>,
+        filter: Option<&Bound<'_, PyAny>>,
+        condition: Option<&str>,
+    ) -> PyResult<Chosen> {
+        let mut chosen = Chosen::default();
+        let table = self.ledger.table();
+        if let Some(condition) = condition {
+            let table = table.as_ref().ok_or_else(|| {
+                PyValueError::new_err(
+                    "the index has no columns that where= could name: make it with \
+                     Index.from_frame, or use filter=",
+                )
+            })?;
+            chosen.lines = Some(py.detach(|| table.select(condition))?);
         }
-        Ok(Chosen::Ids(match self.ledger.table() {
-            None => array::ids(filter, "filter")?,
-            Some(table) => {
-                let keys = ids::wanted(filter, "filter", table.kind())?;
-                self.ledger.labels(&self.index, &keys, "filter")?
-            }
-        }))
+        let Some(filter) = filter else { return Ok(chosen) };
+        chosen.mask = array::mask(filter)?;
+        if chosen.mask.is_none() {
+            chosen.ids = Some(match table {
+                None => array::ids(filter, "filter")?,
+                Some(table) => {
+                    let keys = ids::wanted(filter, "filter", table.kind())?;
+                    self.ledger.labels(&self.index, &keys, "filter")?
+                }
+            });
+        }
+        Ok(chosen)
     }
 
     /// Answers, and a table that has a line for each of them.
@@ -556,6 +579,11 @@ impl Index {
     ///     default, which `tune` sets.
     /// filter : array-like, optional
     ///     Which rows may answer: booleans aligned with ``index.ids``, or ids in their own type.
+    /// where : str, optional
+    ///     A condition on the ids and the metadata, in SQL's or pandas' spelling, that rows must meet to
+    ///     answer, beside `filter`: ``"section == 'games' and size < 500"``. Comparisons, ``and``,
+    ///     ``or``, ``not``, ``in``, ``between``, ``like``, ``startswith``, ``is null``; names that are
+    ///     no words stand in `` `backticks` `` or double quotes.
     /// threads : int, optional
     ///     Threads to use; as many as there are processors by default.
     /// progress : bool or callable, default=False
@@ -570,7 +598,7 @@ impl Index {
     /// Raises
     /// ------
     /// ValueError
-    ///     If a width, ``k``, the filter or a number is wrong.
+    ///     If a width, ``k``, the filter, the condition or a number is wrong.
     /// TypeError
     ///     If the queries are not real numbers or ``k`` is no integer.
     ///
@@ -583,9 +611,9 @@ impl Index {
     /// >>> index.search([0.0, 0.0], k=2, filter=[False, True, True]).ids
     /// array([1, 2])
     #[pyo3(signature = (queries, k=Count(10), *, method="auto", effort=None, filter=None,
-                        threads=None, progress=None),
+                        r#where=None, threads=None, progress=None),
            text_signature = "($self, queries, k=10, *, method='auto', effort=None, filter=None, \
-                             threads=None, progress=False)")]
+                             where=None, threads=None, progress=False)")]
     #[allow(clippy::too_many_arguments)] // keywords, all of the public signature
     fn search(
         &self,
@@ -595,12 +623,14 @@ impl Index {
         method: &str,
         effort: Option<&Bound<'_, PyAny>>,
         filter: Option<&Bound<'_, PyAny>>,
+        r#where: Option<&str>,
         threads: Option<&Bound<'_, PyAny>>,
         progress: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Hits> {
         let queries = Self::queries(queries)?;
-        let filter = filter.map(|filter| self.chosen(filter)).transpose()?;
-        let options = options(method, effort, filter.as_ref())?;
+        let chosen = self.chosen(py, filter, r#where)?;
+        let filters = chosen.filters();
+        let options = options(method, effort, &filters)?;
         let threads = self::threads(threads)?;
         let rows = &queries.rows;
         let operations = self.operations(rows);
@@ -622,6 +652,11 @@ impl Index {
     ///     The largest distance that answers, itself included.
     /// filter : array-like, optional
     ///     Which rows may answer: booleans aligned with ``index.ids``, or ids in their own type.
+    /// where : str, optional
+    ///     A condition on the ids and the metadata, in SQL's or pandas' spelling, that rows must meet to
+    ///     answer, beside `filter`: ``"section == 'games' and size < 500"``. Comparisons, ``and``,
+    ///     ``or``, ``not``, ``in``, ``between``, ``like``, ``startswith``, ``is null``; names that are
+    ///     no words stand in `` `backticks` `` or double quotes.
     /// threads : int, optional
     ///     Threads to use; as many as there are processors by default.
     /// progress : bool or callable, default=False
@@ -635,7 +670,7 @@ impl Index {
     /// Raises
     /// ------
     /// ValueError
-    ///     If a width, the radius, the filter or a number is wrong.
+    ///     If a width, the radius, the filter, the condition or a number is wrong.
     /// TypeError
     ///     If the queries or the radius are not real numbers.
     ///
@@ -645,15 +680,17 @@ impl Index {
     /// >>> index = omendb.Index(np.array([[0.0, 0.0], [3.0, 4.0], [6.0, 8.0]]))
     /// >>> index.search_radius([0.0, 0.0], radius=5).ids
     /// array([0, 1])
-    #[pyo3(signature = (queries, radius, *, filter=None, threads=None, progress=None),
-           text_signature = "($self, queries, radius, *, filter=None, threads=None, \
+    #[pyo3(signature = (queries, radius, *, filter=None, r#where=None, threads=None, progress=None),
+           text_signature = "($self, queries, radius, *, filter=None, where=None, threads=None, \
                              progress=False)")]
+    #[allow(clippy::too_many_arguments)] // keywords, all of the public signature
     fn search_radius(
         &self,
         py: Python<'_>,
         queries: &Bound<'_, PyAny>,
         radius: &Bound<'_, PyAny>,
         filter: Option<&Bound<'_, PyAny>>,
+        r#where: Option<&str>,
         threads: Option<&Bound<'_, PyAny>>,
         progress: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<RadiusHits> {
@@ -662,8 +699,9 @@ impl Index {
             PyTypeError::new_err(format!("expected radius to be a number, got {name}"))
         })?;
         let queries = Self::queries(queries)?;
-        let filter = filter.map(|filter| self.chosen(filter)).transpose()?;
-        let filter = filter.as_ref().map(Chosen::borrow);
+        let chosen = self.chosen(py, filter, r#where)?;
+        let filters = chosen.filters();
+        let filter = all(&filters);
         let threads = self::threads(threads)?;
         let rows = &queries.rows;
         let operations = self.operations(rows);
@@ -956,7 +994,7 @@ impl Index {
     ///     As for `search`. A batch is told of together: ways and costs depend on its size.
     /// k : int, default=10
     ///     Neighbours per query.
-    /// method, effort, filter
+    /// method, effort, filter, where
     ///     As for `search`.
     ///
     /// Returns
@@ -976,8 +1014,11 @@ impl Index {
     /// >>> index = omendb.Index(X, method="graph")
     /// >>> index.explain(X[0], method="graph", effort=20).way
     /// 'a walk through the graph'
-    #[pyo3(signature = (queries, k=Count(10), *, method="auto", effort=None, filter=None),
-           text_signature = "($self, queries, k=10, *, method='auto', effort=None, filter=None)")]
+    #[pyo3(signature = (queries, k=Count(10), *, method="auto", effort=None, filter=None,
+                        r#where=None),
+           text_signature = "($self, queries, k=10, *, method='auto', effort=None, filter=None, \
+                             where=None)")]
+    #[allow(clippy::too_many_arguments)] // keywords, all of the public signature
     fn explain(
         &self,
         py: Python<'_>,
@@ -986,10 +1027,12 @@ impl Index {
         method: &str,
         effort: Option<&Bound<'_, PyAny>>,
         filter: Option<&Bound<'_, PyAny>>,
+        r#where: Option<&str>,
     ) -> PyResult<Explanation> {
         let queries = Self::queries(queries)?;
-        let filter = filter.map(|filter| self.chosen(filter)).transpose()?;
-        let options = options(method, effort, filter.as_ref())?;
+        let chosen = self.chosen(py, filter, r#where)?;
+        let filters = chosen.filters();
+        let options = options(method, effort, &filters)?;
         let rows = &queries.rows;
         let explanation = monitor::run(py, None, 1, "query", usize::MAX, None, |run| {
             self.index.explain(rows, k.0, options, run)
@@ -1009,7 +1052,7 @@ impl Index {
     ///     The id of the row.
     /// k : int, default=10
     ///     Neighbours that are asked for.
-    /// method, effort, filter
+    /// method, effort, filter, where
     ///     As for `search`.
     ///
     /// Returns
@@ -1029,8 +1072,10 @@ impl Index {
     /// >>> index.why_not([0.0], 3, k=2, filter=[0, 1, 2])
     /// the filter excludes id 3: at distance 3.000000 it would come 4th among the 3 rows that may
     /// answer, and so would not be one of the 2 nearest
-    #[pyo3(signature = (query, id, *, k=Count(10), method="auto", effort=None, filter=None),
-           text_signature = "($self, query, id, *, k=10, method='auto', effort=None, filter=None)")]
+    #[pyo3(signature = (query, id, *, k=Count(10), method="auto", effort=None, filter=None,
+                        r#where=None),
+           text_signature = "($self, query, id, *, k=10, method='auto', effort=None, filter=None, \
+                             where=None)")]
     #[allow(clippy::too_many_arguments)] // keywords, all of the public signature
     fn why_not(
         &self,
@@ -1041,10 +1086,12 @@ impl Index {
         method: &str,
         effort: Option<&Bound<'_, PyAny>>,
         filter: Option<&Bound<'_, PyAny>>,
+        r#where: Option<&str>,
     ) -> PyResult<WhyNot> {
         let query = Self::queries(query)?;
-        let filter = filter.map(|filter| self.chosen(filter)).transpose()?;
-        let options = options(method, effort, filter.as_ref())?;
+        let chosen = self.chosen(py, filter, r#where)?;
+        let filters = chosen.filters();
+        let options = options(method, effort, &filters)?;
         // Whatever the id is, the rest is validated.
         let number = self.label(id)?;
         let why = monitor::run(py, None, 1, "query", usize::MAX, None, |run| {
@@ -1435,11 +1482,16 @@ impl Index {
     }
 }
 
+/// What all of some filters allow; none where there are none.
+fn all<'a>(filters: &'a [Filter<'a>]) -> Option<Filter<'a>> {
+    (!filters.is_empty()).then_some(Filter::All(filters))
+}
+
 /// How a search is to be made.
 fn options<'a>(
     method: &str,
     effort: Option<&Bound<'_, PyAny>>,
-    filter: Option<&'a Chosen>,
+    filters: &'a [Filter<'a>],
 ) -> PyResult<Options<'a>> {
     let method = match method {
         "auto" => Method::Auto,
@@ -1453,5 +1505,5 @@ fn options<'a>(
     };
     let effort = effort.map(|effort| array::count(effort, "effort")).transpose()?;
     let options = effort.into_iter().fold(Options::new().method(method), Options::effort);
-    Ok(filter.map(Chosen::borrow).into_iter().fold(options, Options::filter))
+    Ok(all(filters).into_iter().fold(options, Options::filter))
 }

@@ -13,7 +13,6 @@
 
 mod column;
 mod ids;
-#[allow(dead_code)] // until searches take conditions
 mod predicate;
 
 use std::collections::HashSet;
@@ -32,6 +31,7 @@ use crate::error::{Error, Result};
 
 pub(crate) use column::{adapt, cast, keep, kept, null_row};
 pub(crate) use ids::{Key, Keys, Kind, Places, UUID};
+use predicate::Predicate;
 
 /// The entry of a schema's metadata that names the column of the ids.
 pub(crate) const ID: &str = "omendb.id";
@@ -253,21 +253,18 @@ impl Table {
         columns.map(one).collect()
     }
 
-    /// One bit for each label from the first one that has a line: whether `wanted` says so of its
-    /// line. Lines that are left out have clear bits.
+    /// One bit for each label from a first one on: whether a predicate is true of its line.
     ///
     /// # Errors
     ///
-    /// What `wanted` gives.
-    pub(crate) fn select(
-        &self,
-        wanted: impl Fn(&RecordBatch) -> Result<BooleanBuffer>,
-    ) -> Result<(i64, BooleanBuffer)> {
+    /// `InvalidParameter` if the text is no predicate on these columns.
+    pub(crate) fn select(&self, predicate: &str) -> Result<(i64, BooleanBuffer)> {
+        let predicate = Predicate::parse(predicate, &self.schema)?;
         let first = self.parts.first().and_then(|part| part.labels.first().copied());
         let first = first.unwrap_or(self.end);
         let mut bits = BooleanBufferBuilder::new((self.end - first) as usize);
         for part in &self.parts {
-            let chosen = wanted(&part.lines)?;
+            let chosen = predicate.evaluate(&part.lines)?;
             if let Some(begin) = part.dense() {
                 bits.append_n((begin - first) as usize - bits.len(), false);
                 bits.append_buffer(&chosen);
