@@ -1,9 +1,11 @@
 """The saved file: what others read in it, how it is replaced, and what damage does."""
 
+import datetime
 import pickle
 import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
 from pathlib import Path
 from typing import Literal
 
@@ -21,6 +23,8 @@ Method = Literal["exact", "graph"]
 
 # Written by the Rust tests: 5 rows of a column of each number type.
 SAMPLE = Path(__file__).resolve().parents[1] / "src/file/sample.omen"
+# The same for a column of each type of Arrow array that a table may have.
+ARRAYS = SAMPLE.with_name("arrays.omen")
 BLOCK = 64 * 1024
 
 FLOATS = ("float16", "float32", "float64")
@@ -39,25 +43,26 @@ def verify_by_hand(path: Path) -> None:
     body_end = len(data) - 10 - length - 8
     assert data[body_end : body_end + 8] == b"\xff\xff\xff\xff\0\0\0\0"
     with pa.memory_map(str(path)) as mapped, pa.ipc.open_file(mapped) as reader:
+        origin = mapped.read_buffer().address
         entries = reader.metadata
-        batch = reader.get_batch(0)
-        places = []
-        for column in batch.columns:
-            values = column.flatten() if pa.types.is_fixed_size_list(column.type) else column
-            buffer = values.buffers()[1]
-            places.append((buffer.address, buffer.size))
+        columns = reader.get_batch(0).columns
+        columns += [column.dictionary for column in columns if pa.types.is_dictionary(column.type)]
+        buffers = [buffer for column in columns for buffer in column.buffers() if buffer]
+        places = sorted((buffer.address - origin, buffer.size) for buffer in buffers if buffer.size)
     assert entries[b"omendb.format"] in (b"1", b"2")
     assert entries[b"omendb.seal"] == footer[-12:-4] == checksum(footer[:-12])
-    sizes = [-(-size // 64) * 64 for _, size in places]
-    start = body_end - sum(sizes)
-    assert start % 64 == 0
-    assert entries[b"omendb.head"] == checksum(data[:start])
-    blocks = b""
-    for (_, size), padded in zip(places, sizes, strict=True):
-        column = data[start : start + padded]
-        assert not any(column[size:])
-        blocks += b"".join(checksum(column[i : i + BLOCK]) for i in range(0, padded, BLOCK))
-        start += padded
+    head, blocks, end = b"", b"", 0
+    for start, size in places:
+        assert start % 64 == 0
+        assert start >= end
+        head += data[end:start]
+        end = start + -(-size // 64) * 64
+        assert not any(data[start + size : end])
+        blocks += b"".join(
+            checksum(data[i : min(i + BLOCK, end)]) for i in range(start, end, BLOCK)
+        )
+    assert end == body_end
+    assert entries[b"omendb.head"] == checksum(head)
     assert entries[b"omendb.blocks"] == blocks
 
 
@@ -81,8 +86,52 @@ def test_pyarrow_and_polars_read_every_number_type_of_the_sample() -> None:
 
 
 @pytest.mark.skipif(not SAMPLE.exists(), reason="needs the source folder")
-def test_the_checksums_of_the_sample_are_those_of_its_documentation() -> None:
-    verify_by_hand(SAMPLE)
+@pytest.mark.parametrize("path", [SAMPLE, ARRAYS], ids=lambda path: path.name)
+def test_the_checksums_of_the_samples_are_those_of_their_documentation(path: Path) -> None:
+    verify_by_hand(path)
+
+
+@pytest.mark.skipif(not ARRAYS.exists(), reason="needs the source folder")
+def test_pyarrow_pandas_and_polars_read_every_type_of_array() -> None:
+    table = feather.read_table(ARRAYS, memory_map=True)
+    table.validate(full=True)
+    long = "a longer text of some bytes"
+    cents: list[object] = [None, *(Decimal(i * 123 - 999) / 100 for i in range(1, 5))]
+    expected: dict[str, tuple[pa.DataType, list[object]]] = {
+        "null": (pa.null(), [None] * 5),
+        "bool": (pa.bool_(), [None, False, False, True, False]),
+        "int8": (pa.int8(), [-50, None, -48, -47, -46]),
+        "uint64": (pa.uint64(), [2**64 - 1, 2**64 - 2, 2**64 - 3, None, 2**64 - 5]),
+        "float16": (pa.float16(), [0.0, 1.0, 2.0, 3.0, None]),
+        "utf8": (pa.string(), ["", "a", None, "", long]),
+        "large_utf8": (
+            pa.large_string(),
+            ["", "a", "zwölf" * 2, None, long],
+        ),
+        "large_binary": (pa.large_binary(), [None, b"\1", b"\2\2", b"\3\3\3", b""]),
+        "uuid": (pa.binary(16), [b"\0" * 16, None, b"\2" * 16, b"\3" * 16, b"\4" * 16]),
+        "time32": (pa.time32("s"), [None, *(datetime.time(0, 0, i) for i in range(1, 5))]),
+        "duration": (pa.duration("ns"), [*(-i for i in range(4)), None]),
+        "decimal": (pa.decimal128(38, 2), cents),
+        "level": (pa.dictionary(pa.int8(), pa.string()), ["high", None, "mid", "high", "low"]),
+        "full": (pa.int64(), [0, 1, 2, 3, 4]),
+    }
+    for name, (kind, values) in expected.items():
+        assert table.schema.field(name).type == kind
+        column = table[name].cast(pa.int64()) if name == "duration" else table[name]
+        assert column.to_pylist() == values, name
+    assert table.schema.field("zoned").type == pa.timestamp("us", "Europe/Berlin")
+    assert table.schema.field("zoned").metadata == {b"unit": b"of zoned"}
+    assert not table.schema.field("full").nullable
+    assert table.schema.field("ordered").type.ordered
+    frame = table.drop_columns(["code"]).to_pandas()  # pandas has no category that is null
+    assert list(frame["ordered"].cat.categories) == ["low", "mid", "high", "unused"]
+    assert frame["ordered"].cat.ordered
+    assert not frame["level"].cat.ordered
+    assert list(frame["ordered"].dropna() >= "mid") == [True, False, True, False]
+    polars = pl.read_ipc(ARRAYS)
+    for name in ("utf8", "level", "ordered", "uint64", "decimal", "zoned", "bool"):
+        assert polars[name].to_list() == table[name].to_pylist(), name
 
 
 def an_index(

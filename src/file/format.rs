@@ -548,8 +548,12 @@ fn is_known(field: &Field<'_>) -> bool {
     let item = field.children().filter(|_| children == 1).map(|children| children.get(0));
     // What the conversion looks for in vain is None here.
     let known = match field.type_type() {
-        Type::Null | Type::Bool | Type::Utf8 | Type::LargeUtf8 => Some(true),
-        Type::Binary | Type::LargeBinary => Some(true),
+        Type::Null
+        | Type::Bool
+        | Type::Utf8
+        | Type::LargeUtf8
+        | Type::Binary
+        | Type::LargeBinary => Some(true),
         Type::Int => field.type_as_int().map(is_int),
         Type::FloatingPoint => {
             field.type_as_floating_point().map(|float| (0..3).contains(&float.precision().0))

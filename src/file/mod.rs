@@ -1,7 +1,7 @@
 //! The container of a saved index: one Arrow IPC file of one record batch.
 //!
 //! Columns, named and typed, lie in the file as they lie in memory, so that a loader maps those of
-//! fixed width rather than reads them, and pyarrow, pandas, Polars and DuckDB read the user's data
+//! fixed width rather than reads them, and pyarrow, pandas, Polars and `DuckDB` read the user's data
 //! without us. Arrow has no checksums and no rule for how a file is replaced; both
 //! are added here, inside what Arrow allows. What the columns mean is the caller's business.
 //!
@@ -70,7 +70,8 @@ mod map;
 mod read;
 mod write;
 
-#[cfg(all(test, feature = "table"))]
+#[cfg(test)]
+#[cfg(feature = "table")]
 mod array_tests;
 #[cfg(test)]
 mod tests;

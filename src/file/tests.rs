@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 use std::fs;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -778,6 +779,47 @@ fn every_entry_of_the_footer_must_be_there_and_fit() {
     assert!(refused.starts_with("block 0 of column ids "), "{refused}");
 }
 
+/// Where the buffers of a good file are, and what stands before and between them.
+pub(super) struct Places {
+    pub(super) described: Vec<Range<usize>>,
+    blocks: Vec<Range<usize>>,
+}
+
+impl Places {
+    pub(super) fn of(good: &[u8]) -> Self {
+        let mapped = Mapped::of_bytes(good).unwrap();
+        let (mut described, mut blocks, mut end) = (vec![], vec![], 0);
+        for (_, buffer) in &mapped.parts.buffers {
+            described.push(end..buffer.start);
+            end = buffer.end.next_multiple_of(ALIGN);
+            let starts = buffer.clone().step_by(BLOCK);
+            blocks.extend(starts.map(|start| start..end.min(start + BLOCK)));
+        }
+        described.retain(|range| !range.is_empty());
+        Self { described, blocks }
+    }
+
+    /// Makes all checksums right again in a changed copy of that file: each is a text in the
+    /// footer, where it was before.
+    pub(super) fn reseal(&self, good: &[u8], bytes: &mut [u8]) {
+        let head = |bytes: &[u8]| {
+            let parts = self.described.iter().map(|part| &bytes[part.clone()]);
+            to_hex(crc32fast::hash(&parts.collect::<Vec<_>>().concat()).to_le_bytes())
+        };
+        let blocks = |bytes: &[u8]| {
+            let blocks = self.blocks.iter().map(|block| crc32fast::hash(&bytes[block.clone()]));
+            to_hex(blocks.flat_map(u32::to_le_bytes))
+        };
+        for (before, now) in [(head(good), head(bytes)), (blocks(good), blocks(bytes))] {
+            let found = good.windows(before.len()).rposition(|text| text == before.as_bytes());
+            bytes[found.unwrap()..][..now.len()].copy_from_slice(now.as_bytes());
+        }
+        let ends = bytes.len() - 10;
+        let length = i32::from_le_bytes(good[ends..ends + 4].try_into().unwrap());
+        seal_footer(&mut bytes[ends - length as usize..ends]);
+    }
+}
+
 /// Random changes, most under checksums made right again, so that what lies behind them is tried.
 fn mutate(mutations: u64) {
     let length = |bytes: &[u8]| {
@@ -792,17 +834,21 @@ fn mutate(mutations: u64) {
         state ^= state << 17;
         (state % below as u64) as usize
     };
-    let seeds = [SAMPLE.to_vec(), Crafted::new().bytes()];
+    let mut seeds = vec![SAMPLE.to_vec(), Crafted::new().bytes()];
+    // It has dictionaries: descriptions between buffers.
+    seeds.extend(cfg!(feature = "table").then(|| include_bytes!("arrays.omen").to_vec()));
+    let places: Vec<_> = seeds.iter().map(|seed| Places::of(seed)).collect();
     let mut accepted = 0;
     for _ in 0..mutations {
-        let seed = &seeds[random(seeds.len())];
+        let number = random(seeds.len());
+        let seed = &seeds[number];
         let mut bytes = seed.clone();
         let footer = bytes.len() - 10 - length(&bytes)..bytes.len() - 10;
-        // Mostly the descriptions: what is in the body has no meaning here.
+        // Mostly the descriptions.
         for _ in 0..=random(4) {
             let at = match random(8) {
-                0 => random(bytes.len()),
-                1 => random(footer.start.min(1024)),
+                0 | 1 => random(bytes.len()),
+                2 => random(footer.start.min(1024)),
                 _ => footer.start + random(footer.len()),
             };
             match random(5) {
@@ -818,18 +864,7 @@ fn mutate(mutations: u64) {
             }
         }
         if random(16) > 0 {
-            // The head's checksum stands as text in the footer, where it stood before.
-            let origin = (64..footer.start).step_by(64).find(|&origin| {
-                let text = to_hex(crc32fast::hash(&seed[..origin]).to_le_bytes());
-                let found = seed.windows(8).position(|window| window == text.as_bytes());
-                if let Some(at) = found {
-                    let text = to_hex(crc32fast::hash(&bytes[..origin]).to_le_bytes());
-                    bytes[at..at + 8].copy_from_slice(text.as_bytes());
-                }
-                found.is_some()
-            });
-            assert!(origin.is_some());
-            seal_footer(&mut bytes[footer]);
+            places[number].reseal(seed, &mut bytes);
         }
         if random(64) == 0 {
             bytes.truncate(random(bytes.len()));
