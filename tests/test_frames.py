@@ -728,6 +728,35 @@ def test_frames_are_added_with_what_they_have(rng: np.random.Generator) -> None:
             other.add_frame(first)
 
 
+def test_categories_of_all_additions_are_one_dictionary(tmp_path: Path) -> None:
+    def frame(first: int, categories: list[str]) -> pd.DataFrame:
+        n = len(categories)
+        column = pd.Categorical(categories, list(dict.fromkeys(["z", *categories])))
+        v = list(np.arange(first, first + n, dtype=float)[:, None])
+        return pd.DataFrame({"id": range(first, first + n), "v": v, "c": column})
+
+    rows = [list("abca"), list("cd"), ["a"], list("eeb"), ["ü"] * 9, list("zab")]
+    index, first = omendb.Index.from_frame(frame(0, rows[0]), vector="v", id="id"), 4
+    for more in rows[1:]:
+        index.add_frame(frame(first, more))
+        first += len(more)
+    index.remove([1, 5])
+    expected = [c for i, c in enumerate("".join(map("".join, rows))) if i not in (1, 5)]
+    index.save(tmp_path / "x")
+    for one in (index, omendb.Index.load(tmp_path / "x"), pickle.loads(pickle.dumps(index))):
+        got = one.get(one.ids).to_pandas()["c"]
+        assert got.tolist() == expected
+        assert list(got.cat.categories) == ["z", "a", "b", "c", "d", "e", "ü"]
+        assert one.search([[3.0]], 1).to_polars()["c"].to_list() == ["a"]
+        assert set(one.search([[0.0]], 99, where="c in ('a', 'ü')").to_pandas()["c"]) == {"a", "ü"}
+    twice = pa.DictionaryArray.from_arrays(pa.array([0, 1, 2, 3]), pa.array(["a", "b", "a", None]))
+    table = pa.table({"v": fixed(np.eye(4)), "c": twice})
+    got = omendb.Index.from_frame(table, vector="v").get(range(4)).to_pandas()["c"]
+    assert got.tolist()[:3] == ["a", "b", "a"]
+    assert got.isna().tolist() == [False] * 3 + [True]
+    assert list(got.cat.categories) == ["a", "b"]
+
+
 def test_frames_without_ids_are_counted_on(rng: np.random.Generator) -> None:
     values = rng.standard_normal((N, DIM))
     index = omendb.Index.from_frame(pl.DataFrame({"v": values}), vector="v")

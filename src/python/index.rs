@@ -352,6 +352,14 @@ impl Index {
         Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(refused)?)
     }
 
+    /// The bytes of rows as an array.
+    fn vector_array<'py>(&self, py: Python<'py>, bytes: Vec<u8>) -> PyResult<Bound<'py, PyAny>> {
+        let dtype = numpy_dtype(py, self.index.dtype().unwrap_or(DType::F32))?;
+        let bytes = PyArray1::from_vec(py, bytes);
+        let rows = if bytes.is_empty()? { 0 } else { -1 };
+        bytes.call_method1("view", (dtype,))?.call_method1("reshape", (rows, self.index.dim()))
+    }
+
     /// Multiply-adds of a search for these queries.
     fn operations(&self, queries: &Rows) -> usize {
         queries.len().saturating_mul(self.index.dim()).saturating_mul(self.index.len())
@@ -851,12 +859,9 @@ impl Index {
         let table = self.ledger.table();
         monitor::run(py, progress, self.index.len(), "row", usize::MAX, None, |run| match &table {
             None => self.index.save_with(&path, run),
-            // Rows that came meanwhile are in the table that there is by now.
-            Some(before) => {
-                let lines = |labels: &[i64]| match self.ledger.table() {
-                    Some(now) if now.holds(labels) => now.take(labels),
-                    _ => before.take(labels),
-                };
+            Some(table) => {
+                let lines =
+                    |labels: &[i64]| self.ledger.holding(Arc::clone(table), labels).take(labels);
                 self.index.save_columns(&path, lines, run)
             }
         })
@@ -1283,8 +1288,14 @@ impl Index {
         py: Python<'py>,
         requested_schema: Option<Bound<'py, PyCapsule>>,
     ) -> PyResult<Bound<'py, PyCapsule>> {
+        let table = self.ledger.table();
         let (labels, bytes) = py.detach(|| self.index.ids_and_vector_bytes())?;
-        let lines = self.lines(&labels, bytes, self.ledger.table().as_deref())?;
+        let table = match table {
+            Some(before) => Some(self.ledger.holding(before, &labels)),
+            None if labels.is_empty() => None,
+            None => self.ledger.table(), // the first rows came meanwhile
+        };
+        let lines = self.lines(&labels, bytes, table.as_deref())?;
         stream(py, lines, requested_schema)
     }
 
@@ -1417,10 +1428,7 @@ impl Index {
         if let Some(source) = self.source().as_ref() {
             return Ok(source.bind(py).clone().into_any());
         }
-        let dtype = numpy_dtype(py, self.index.dtype().unwrap_or(DType::F32))?;
-        let bytes = PyArray1::from_vec(py, self.index.vector_bytes()?);
-        let rows = if bytes.is_empty()? { 0 } else { -1 };
-        bytes.call_method1("view", (dtype,))?.call_method1("reshape", (rows, self.index.dim()))
+        self.vector_array(py, self.index.vector_bytes()?)
     }
 
     fn __len__(&self) -> usize {
@@ -1441,14 +1449,26 @@ impl Index {
             options.set_item("method", "graph")?;
             options.set_item("seed", seed)?;
         }
-        let vectors = PyTuple::new(py, [self.vectors(py)?])?;
+        // Vectors and ids of one moment, whatever other threads do.
+        let table = self.ledger.table();
+        let mut labels = self.index.ids();
+        let source = self.source().as_ref().map(|source| source.bind(py).clone());
+        let whole = source.filter(|source| source.len().is_ok_and(|n| n == labels.len()));
+        let vectors = if let Some(source) = whole {
+            source.into_any()
+        } else {
+            let (ids, bytes) = py.detach(|| self.index.ids_and_vector_bytes())?;
+            labels = ids;
+            self.vector_array(py, bytes)?
+        };
+        let vectors = PyTuple::new(py, [vectors])?;
         let arguments = (py.get_type::<Self>(), vectors, &options).into_pyobject(py)?;
         let make = py.import("copyreg")?.getattr("__newobj_ex__")?;
-        let Some(table) = self.ledger.table() else {
-            options.set_item("ids", self.ids(py)?)?;
+        let Some(table) = table else {
+            options.set_item("ids", PyArray1::from_vec(py, labels))?;
             return (make, arguments).into_pyobject(py);
         };
-        let lines = table.to_bytes(&self.index.ids())?;
+        let lines = self.ledger.holding(table, &labels).to_bytes(&labels)?;
         (make, arguments, PyBytes::new(py, &lines)).into_pyobject(py)
     }
 

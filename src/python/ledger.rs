@@ -36,6 +36,12 @@ impl Ledger {
         self.table.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// A table that has a line for each of these labels, which were read after `before` was: that one,
+    /// unless rows came meanwhile.
+    pub(super) fn holding(&self, before: Arc<Table>, labels: &[i64]) -> Arc<Table> {
+        if before.holds(labels) { before } else { self.table().unwrap_or(before) }
+    }
+
     pub(super) fn set(&self, table: Option<Arc<Table>>) {
         *self.table.lock().unwrap_or_else(PoisonError::into_inner) = table;
     }

@@ -1,12 +1,20 @@
 //! Columns as a table keeps them: of a few types, and in memory of their own.
+//!
+//! All parts of a categorical column share one dictionary, in which each value is once and none is
+//! null, as pandas wants it. Arrow's kernels promise neither where they put dictionaries together, so
+//! they are given the keys alone.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow_array::{Array, ArrayRef, make_array, new_empty_array};
+use arrow_array::cast::AsArray;
+use arrow_array::types::Int32Type;
+use arrow_array::{Array, ArrayRef, DictionaryArray, Int32Array, make_array, new_empty_array};
 use arrow_cast::{CastOptions, cast_with_options};
 use arrow_data::transform::MutableArrayData;
-use arrow_schema::{DataType, Field};
+use arrow_schema::{ArrowError, DataType, Field};
 use arrow_select::concat::concat;
+use arrow_select::interleave::interleave;
 
 use super::refused;
 use crate::error::{Error, Result};
@@ -90,6 +98,7 @@ pub(crate) fn keep(field: &Field, chunks: &[ArrayRef]) -> Result<(Field, ArrayRe
             concat(&many).map_err(refused)?
         }
     };
+    let column = if is_dictionary(&column) { extended(None, &column)? } else { column };
     Ok((field, column))
 }
 
@@ -99,6 +108,116 @@ fn copied(column: &ArrayRef) -> Result<ArrayRef> {
     let mut copy = MutableArrayData::new(vec![&data], false, data.len());
     copy.try_extend(0, 0, data.len()).map_err(refused)?;
     Ok(make_array(copy.freeze()))
+}
+
+/// Whether a column is one of categories.
+pub(crate) fn is_dictionary(column: &ArrayRef) -> bool {
+    matches!(column.data_type(), DataType::Dictionary(..))
+}
+
+/// The values of a categorical column.
+pub(crate) fn dictionary(column: &ArrayRef) -> &ArrayRef {
+    column.as_any_dictionary().values()
+}
+
+/// A categorical column whose dictionary begins with that of `before`, if there is one, and holds each
+/// value once.
+///
+/// # Errors
+///
+/// `InvalidParameter` if there are more categories than keys.
+pub(crate) fn extended(before: Option<&ArrayRef>, column: &ArrayRef) -> Result<ArrayRef> {
+    let column = column.as_dictionary::<Int32Type>();
+    let sources: Vec<&ArrayRef> = before.into_iter().chain([column.values()]).collect();
+    let mut places: HashMap<Vec<u8>, i32> = HashMap::new();
+    let mut chosen = Vec::new();
+    let mut keys = Vec::new();
+    for (number, values) in sources.iter().enumerate() {
+        let bytes = value_bytes(values)?;
+        let valid = |i: usize| !values.is_null(i);
+        keys = (0..values.len())
+            .map(|i| {
+                valid(i).then(|| {
+                    let next = places.len() as i32;
+                    *places.entry(bytes(i)).or_insert_with(|| {
+                        chosen.push((number, i));
+                        next
+                    })
+                })
+            })
+            .collect();
+    }
+    let new_keys = column.keys().iter().map(|key| key.and_then(|key| keys[key as usize]));
+    let new_keys: Int32Array = new_keys.collect();
+    let values = match before {
+        Some(before) if chosen.len() == before.len() => Arc::clone(before),
+        _ if chosen.is_empty() => new_empty_array(column.values().data_type()),
+        _ => {
+            let sources: Vec<&dyn Array> = sources.iter().map(AsRef::as_ref).collect();
+            interleave(&sources, &chosen).map_err(refused)?
+        }
+    };
+    with_values(&new_keys, &values)
+}
+
+/// The bytes of a value, which are those of equal values alone.
+fn value_bytes(values: &ArrayRef) -> Result<Box<dyn Fn(usize) -> Vec<u8> + '_>> {
+    Ok(match values.data_type() {
+        DataType::LargeUtf8 => {
+            let values = values.as_string::<i64>();
+            Box::new(|i| values.value(i).as_bytes().to_vec())
+        }
+        DataType::LargeBinary => {
+            let values = values.as_binary::<i64>();
+            Box::new(|i| values.value(i).to_vec())
+        }
+        DataType::Boolean => {
+            let values = values.as_boolean();
+            Box::new(|i| vec![u8::from(values.value(i))])
+        }
+        data_type => {
+            let width = match data_type {
+                DataType::FixedSizeBinary(width) => Some(*width as usize),
+                other => other.primitive_width(),
+            };
+            let width =
+                width.ok_or_else(|| Error::invalid(format!("no categories of {data_type}")))?;
+            let data = values.to_data();
+            Box::new(move |i| {
+                let start = (data.offset() + i) * width;
+                data.buffers()[0][start..start + width].to_vec()
+            })
+        }
+    })
+}
+
+/// A categorical column of these keys.
+///
+/// # Errors
+///
+/// `InvalidParameter` if a key has no value.
+pub(crate) fn with_values(keys: &dyn Array, values: &ArrayRef) -> Result<ArrayRef> {
+    let keys = keys.as_primitive::<Int32Type>().clone();
+    let column = DictionaryArray::<Int32Type>::try_new(keys, Arc::clone(values));
+    Ok(Arc::new(column.map_err(refused)?))
+}
+
+/// What a kernel makes of the same column of several parts, whose dictionaries are one.
+///
+/// # Errors
+///
+/// `InvalidParameter` if the kernel fails.
+pub(crate) fn joined(
+    parts: &[&ArrayRef],
+    kernel: impl Fn(&[&dyn Array]) -> std::result::Result<ArrayRef, ArrowError>,
+) -> Result<ArrayRef> {
+    if !is_dictionary(parts[0]) {
+        let parts: Vec<&dyn Array> = parts.iter().map(AsRef::as_ref).collect();
+        return kernel(&parts).map_err(refused);
+    }
+    let keys: Vec<&dyn Array> =
+        parts.iter().map(|part| part.as_dictionary::<Int32Type>().keys() as &dyn Array).collect();
+    with_values(&kernel(&keys).map_err(refused)?, dictionary(parts[0]))
 }
 
 /// What a column means, whatever its width: values of one class may be converted into each other.

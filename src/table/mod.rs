@@ -18,18 +18,20 @@ mod predicate;
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use arrow_array::{Array, ArrayRef, RecordBatch, UInt64Array, new_empty_array};
+use arrow_array::cast::AsArray;
+use arrow_array::{ArrayRef, RecordBatch, UInt64Array, new_empty_array};
 use arrow_buffer::{BooleanBuffer, BooleanBufferBuilder};
 use arrow_ipc::reader::StreamReader;
 use arrow_ipc::writer::StreamWriter;
 use arrow_schema::{ArrowError, Field, Schema, SchemaRef};
-use arrow_select::concat::concat_batches;
+use arrow_select::concat::{concat, concat_batches};
 use arrow_select::interleave::interleave;
 use arrow_select::take::take;
 
 use crate::error::{Error, Result};
 
 pub(crate) use column::{adapt, cast, keep, kept, null_row};
+use column::{dictionary, extended, is_dictionary, joined, with_values};
 pub(crate) use ids::{Key, Keys, Kind, Places, UUID};
 use predicate::Predicate;
 
@@ -155,6 +157,7 @@ impl Table {
         let mut next = self.clone();
         let labels = self.end..self.end + lines.num_rows() as i64;
         next.end = labels.end;
+        let lines = next.share_dictionaries(&lines)?;
         let part = Part::new(labels.collect(), lines, self.kind)?;
         next.next_id = (0..part.keys.len()).fold(self.next_id, |next, i| match part.keys.get(i) {
             Key::Int(id) => next.max(id + 1),
@@ -165,8 +168,9 @@ impl Table {
             && before.labels.len() < 2 * last.labels.len()
         {
             let labels = [before.labels.as_slice(), last.labels.as_slice()].concat();
-            let lines =
-                concat_batches(&self.schema, [&before.lines, &last.lines]).map_err(refused)?;
+            let columns = before.lines.columns().iter().zip(last.lines.columns());
+            let columns = columns.map(|(before, last)| joined(&[before, last], concat));
+            let lines = self.lines(columns.collect::<Result<_>>()?)?;
             next.parts.truncate(next.parts.len() - 2);
             next.parts.push(Part::new(labels, lines, self.kind)?);
         }
@@ -218,8 +222,34 @@ impl Table {
     ///
     /// `InvalidParameter` if a label has none, or memory is short.
     pub(crate) fn take(&self, labels: &[i64]) -> Result<RecordBatch> {
-        let columns = self.taken(labels, 0..self.schema.fields().len())?;
+        self.lines(self.taken(labels, 0..self.schema.fields().len())?)
+    }
+
+    fn lines(&self, columns: Vec<ArrayRef>) -> Result<RecordBatch> {
         RecordBatch::try_new(Arc::clone(&self.schema), columns).map_err(refused)
+    }
+
+    /// New lines, and those there are, with dictionaries that hold the categories of both.
+    fn share_dictionaries(&mut self, lines: &RecordBatch) -> Result<RecordBatch> {
+        let mut columns = lines.columns().to_vec();
+        for (i, column) in columns.iter_mut().enumerate().filter(|(_, c)| is_dictionary(c)) {
+            let before =
+                self.parts.first().map(|part| Arc::clone(dictionary(part.lines.column(i))));
+            let Some(before) = before else { continue };
+            *column = extended(Some(&before), column)?;
+            if Arc::ptr_eq(dictionary(column), &before) {
+                continue;
+            }
+            let lines = self.parts.iter().map(|part| {
+                let mut columns = part.lines.columns().to_vec();
+                columns[i] =
+                    with_values(columns[i].as_any_dictionary().keys(), dictionary(column))?;
+                self.lines(columns)
+            });
+            let lines = lines.collect::<Result<Vec<_>>>()?;
+            self.parts.iter_mut().zip(lines).for_each(|(part, lines)| part.lines = lines);
+        }
+        self.lines(columns)
     }
 
     /// The ids of some labels, in their order.
@@ -246,9 +276,8 @@ impl Table {
             if places.is_empty() {
                 return Ok(new_empty_array(self.schema.field(column).data_type()));
             }
-            let parts: Vec<&dyn Array> =
-                self.parts.iter().map(|part| part.lines.column(column).as_ref()).collect();
-            interleave(&parts, &places).map_err(refused)
+            let parts: Vec<_> = self.parts.iter().map(|part| part.lines.column(column)).collect();
+            joined(&parts, |parts| interleave(parts, &places))
         };
         columns.map(one).collect()
     }
