@@ -48,9 +48,14 @@ pub(super) fn parse(text: &str, schema: &Schema) -> Result<Node> {
             text.len()
         )));
     }
-    let tokens = Tokenizer::new(&Spelling, text)
-        .tokenize_with_location()
-        .map_err(|error| fail(Some(error.location), error.message.to_lowercase()))?;
+    let tokens = Tokenizer::new(&Spelling, text).tokenize_with_location().map_err(|error| {
+        let message = error.message.to_lowercase();
+        let advice = match message.contains("unterminated string") {
+            true => "; a quote inside of a text is doubled",
+            false => "",
+        };
+        fail(Some(error.location), format!("{}{advice}", message.trim_end_matches('.')))
+    })?;
     let mut kept = Vec::with_capacity(tokens.len());
     for token in tokens {
         match token.token {
@@ -180,7 +185,13 @@ impl Parser<'_> {
             _ => false,
         });
         if verb.is_none() && self.operator().is_none() {
-            return Ok(left);
+            let is_end = matches!(self.peek(), None | Some(Token::RParen));
+            return match left {
+                Item::Operand(_) if !(is_end || self.is_and() || self.is_or()) => {
+                    Err(self.expected("a comparison"))
+                }
+                left => Ok(left),
+            };
         }
         let left = match left {
             Item::Operand(operand) => operand,
@@ -346,6 +357,8 @@ impl Parser<'_> {
         let arithmetic = match self.peek() {
             Some(Token::DoubleColon) => Some("casts have no place in a predicate"),
             Some(Token::LBracket) => Some("a predicate looks at whole values, not into them"),
+            Some(Token::Overlap) => Some("write and for &&"),
+            Some(Token::StringConcat) => Some("write or for ||; predicates do not join texts"),
             Some(
                 Token::Plus
                 | Token::Minus
@@ -354,7 +367,6 @@ impl Parser<'_> {
                 | Token::DuckIntDiv
                 | Token::Mod
                 | Token::Caret
-                | Token::StringConcat
                 | Token::ShiftLeft
                 | Token::ShiftRight,
             ) => Some("predicates do not calculate; add a column with the result to the table"),
@@ -398,6 +410,9 @@ impl Parser<'_> {
                 return Err(self.error(
                     "@ names a value of Python, which a predicate cannot see; write the value",
                 ));
+            }
+            Some(Token::LBracket) => {
+                return Err(self.error("a list of values comes after in, as in x in [1, 2]"));
             }
             Some(Token::ExclamationMark) => return Err(self.error("write not for !")),
             _ => return Err(self.expected("a column or a value")),
@@ -513,7 +528,7 @@ impl Parser<'_> {
                 (Some(column), None) | (None, Some(column)) => column,
                 (None, None) => {
                     let name = if is_str(last) && !rest.is_empty() { joined(rest) } else { whole };
-                    return Err(self.unknown(start, &name, true));
+                    return Err(self.unknown(start, &name, false));
                 }
             }
         };
@@ -656,7 +671,7 @@ impl Parser<'_> {
             }
             Value::Bool(_) => {
                 return Err(self.wrong(&format!(
-                    "{} is equal or not, nothing else, got {}",
+                    "{} is compared by = and != alone, got {}",
                     self.describe(column),
                     written(op)
                 )));
@@ -874,6 +889,16 @@ impl Parser<'_> {
         })
     }
 
+    /// Whether the next token is one that may come after a column or a value.
+    fn is_after_operand(&self) -> bool {
+        let verbs = ["and", "or", "not", "in", "is", "between", "like", "ilike", "escape"];
+        match self.peek() {
+            None | Some(Token::RParen | Token::RBracket | Token::Comma | Token::Period) => true,
+            Some(Token::Ampersand | Token::Pipe) => true,
+            Some(_) => self.operator().is_some() || verbs.iter().any(|verb| self.is_word(verb)),
+        }
+    }
+
     fn error(&self, message: &str) -> Error {
         fail(self.location(self.at), message)
     }
@@ -894,34 +919,33 @@ impl Parser<'_> {
     /// A name that no column has. Bare words may have been meant as something else.
     fn unknown(&self, at: usize, name: &str, is_bare: bool) -> Error {
         let names = || self.schema.fields().iter().map(|field| field.name());
-        let near = |other: &&String| {
-            let longest = name.len().max(other.len());
-            longest < 100
-                && strsim::osa_distance(&name.to_lowercase(), &other.to_lowercase()) <= longest / 3
+        let distance = |other: &str| {
+            let longest = name.chars().count().max(other.chars().count());
+            let short = longest < 100; // its time grows with the square
+            let lower = || strsim::osa_distance(&name.to_lowercase(), &other.to_lowercase());
+            if short { Some(lower()).filter(|&edits| edits <= longest / 3) } else { None }
         };
-        let nearest = names().filter(near).min_by_key(|other| strsim::osa_distance(name, other));
-        let is_followed = |token: fn(&Token) -> bool| self.peek().is_some_and(token);
-        let advice = match nearest {
-            Some(nearest) => format!("did you mean {}?", shown(nearest)),
-            None if is_bare
-                && is_followed(|token| matches!(token, Token::SingleQuotedString(_))) =>
-            {
-                "dates are written as texts alone.".to_owned()
+        let near = names().filter_map(|other| Some((distance(other)?, other)));
+        let is_text = matches!(self.peek(), Some(Token::SingleQuotedString(_)));
+        let advice = match near.min_by_key(|(edits, _)| *edits) {
+            Some((_, nearest)) => format!("did you mean {}?", shown(nearest)),
+            None if is_bare && is_text => "dates are written as texts alone;".to_owned(),
+            None if is_bare && !self.is_after_operand() => {
+                "a predicate is a condition on columns and has no other parts of SQL;".to_owned()
             }
-            None if is_bare && is_followed(|token| matches!(token, Token::Word(_))) => {
-                "a predicate is a condition on columns, without other parts of SQL.".to_owned()
+            None if is_bare && self.operator().is_none() => {
+                "a text stands in single quotes;".to_owned()
             }
-            None if is_bare => "a text stands in single quotes.".to_owned(),
-            None => String::new(),
+            None => String::new(), // bare on a left side, or quoted
         };
         let mut listed: Vec<String> = names().take(SHOWN_NAMES).map(|name| shown(name)).collect();
         if names().count() > SHOWN_NAMES {
-            listed.push(format!("{} more", names().count() - SHOWN_NAMES));
+            listed.push(format!("and {} more", names().count() - SHOWN_NAMES));
         }
         let space = if advice.is_empty() { "" } else { " " };
         let columns = if listed.is_empty() { "none".to_owned() } else { listed.join(", ") };
         let message = format!(
-            "there is no column {};{space}{advice} The columns are: {columns}",
+            "there is no column {};{space}{advice} the columns are: {columns}",
             shown(name)
         );
         fail(self.location(at), message)
