@@ -7,6 +7,7 @@
 VENV := .venv
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip
+ADAPTERS := $(VENV)/adapters
 EXTENSION := omendb/_core.abi3.so
 RUST := Cargo.toml $(wildcard Cargo.lock build.rs .cargo/config.toml) $(shell find src -name '*.rs')
 # A continuous build must not resolve new versions silently; a developer may.
@@ -36,8 +37,8 @@ export HYPOTHESIS_STORAGE_DIRECTORY := .cache/hypothesis
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo build capi header test test-rust test-python test-slow test-qemu lint format types \
-	stubs bench bench-quick wheel wheel-test lock clean
+.PHONY: help demo build capi header test test-rust test-python test-adapters test-slow test-qemu lint \
+	format types stubs bench bench-quick wheel wheel-test lock clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -71,6 +72,13 @@ test-rust: ## Rust tests; needs no Python
 
 test-python: $(EXTENSION) $(VENV)/.dev capi ## Python and C tests, README and docstrings
 	$(PY) -m pytest
+
+test-adapters: $(EXTENSION) $(ADAPTERS)/.done ## LangChain's and Haystack's own tests, and mypy with their types
+	$(ADAPTERS)/bin/python -m pytest -o asyncio_mode=auto -o asyncio_default_fixture_loop_scope=function \
+		--benchmark-storage=file://.cache/benchmarks \
+		tests/test_langchain.py tests/test_haystack.py tests/test_docs.py \
+		-k 'langchain or haystack or documents or readme'
+	$(ADAPTERS)/bin/python -m mypy
 
 test-slow: $(EXTENSION) $(VENV)/.dev ## all Python tests, slow ones too, on many more drawn examples
 	$(PY) -m pytest -m '' -o timeout=3600 --hypothesis-profile=slow
@@ -118,12 +126,18 @@ wheel: $(VENV)/.base ## the wheel as published, into dist/
 wheel-test: wheel ## its size, and the suite in a clean environment of every Python found
 	.ci/wheel-test dist/*.whl
 
-lock: $(VENV)/.base ## rewrite requirements-dev.txt with the newest versions
+lock: $(VENV)/.base ## rewrite requirements-*.txt with the newest versions
 	$(PY) -m venv .cache/lock && .cache/lock/bin/pip install uv
 	.cache/lock/bin/uv pip compile --quiet --universal --upgrade --python-version 3.11 \
 		--extra dev --no-header --no-annotate pyproject.toml --output-file .cache/lock/pins
 	{ sed -n '/^#/p' requirements-dev.txt; cat .cache/lock/pins; } > .cache/lock/new
 	mv .cache/lock/new requirements-dev.txt
+	.cache/lock/bin/uv pip compile --quiet --universal --upgrade --python-version 3.11 \
+		--extra adapters --constraint requirements-dev.txt --no-header --no-annotate pyproject.toml \
+		--output-file .cache/lock/pins
+	{ sed -n '/^#/p' requirements-adapters.txt; grep -vxFf requirements-dev.txt .cache/lock/pins; } \
+		> .cache/lock/new
+	mv .cache/lock/new requirements-adapters.txt
 
 clean: ## remove everything that was built or installed
 	rm -rf target dist $(VENV) .cache $(EXTENSION)
@@ -146,6 +160,14 @@ $(VENV)/.base: requirements-dev.txt
 
 $(VENV)/.dev: $(VENV)/.base
 	$(PIP) install --requirement requirements-dev.txt
+	@touch $@
+
+# An environment that sees all of .venv and has the frameworks besides.
+$(ADAPTERS)/.done: requirements-adapters.txt $(VENV)/.dev
+	$(PY) -m venv $(ADAPTERS)
+	$(PY) -c "import sysconfig; print('import site; site.addsitedir(%r)' % sysconfig.get_path('purelib'))" \
+		> "$$($(ADAPTERS)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/parent.pth"
+	$(ADAPTERS)/bin/python -m pip install --requirement requirements-adapters.txt
 	@touch $@
 
 # The opponents' versions stand in pyproject.toml, extra `bench`.
