@@ -76,8 +76,8 @@ test-python: $(EXTENSION) $(VENV)/.dev capi ## Python and C tests, README and do
 test-adapters: $(EXTENSION) $(ADAPTERS)/.done ## LangChain's and Haystack's own tests, and mypy with their types
 	$(ADAPTERS)/bin/python -m pytest -o asyncio_mode=auto -o asyncio_default_fixture_loop_scope=function \
 		--benchmark-storage=file://.cache/benchmarks \
-		tests/test_langchain.py tests/test_haystack.py tests/test_docs.py \
-		-k 'langchain or haystack or documents or readme'
+		tests/test_langchain.py tests/test_haystack.py tests/test_docs.py tests/test_guest.py \
+		-k 'langchain or haystack or documents or readme or optional'
 	$(ADAPTERS)/bin/python -m mypy
 
 test-slow: $(EXTENSION) $(VENV)/.dev ## all Python tests, slow ones too, on many more drawn examples

@@ -64,6 +64,9 @@ class OmenDocumentStore:
     -----
     Each method has a twin whose name ends in ``_async``, which leaves the work to a thread.
 
+    To load a pipeline with these classes, ``allowed_modules=["omendb.haystack"]`` is to be given to
+    ``Pipeline.load``.
+
     ``meta`` must be what JSON can hold; tuples come back as lists.
 
     Any thread may call anything at any time. A document that is being replaced may be missed by a

@@ -10,6 +10,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 from reference import ROOT, Array
 
+os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "False"  # read when it is imported; tests call nobody
+
 # Chosen with --hypothesis-profile=slow. A deadline would only measure the machine.
 _patient = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
 settings.register_profile(

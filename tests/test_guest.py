@@ -628,6 +628,7 @@ import sys
 import omendb
 optional = {"pandas", "polars", "pyarrow", "sklearn", "scipy", "matplotlib", "tqdm", "torch"}
 optional |= {"ml_dtypes", "IPython", "multiprocessing", "socket", "ssl", "asyncio"}
+optional |= {"haystack", "langchain_core", "pydantic"}
 loaded = {name.split(".")[0] for name in sys.modules} & optional
 print(sorted(loaded))
 """

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +15,6 @@ import numpy as np
 import pytest
 
 pytest.importorskip("haystack", reason="runs by make test-adapters")
-os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "False"  # read when it is imported
 
 from haystack import Document, Pipeline
 from haystack.dataclasses import ByteStream, SparseEmbedding
@@ -193,6 +191,16 @@ def test_embeddings_may_come_after_documents_without(rng: np.random.Generator) -
     store.write_documents([Document(id="e", embedding=[1.0, 2.0, 3.0])])
     assert [d.id for d in store.embedding_retrieval([1.0, 2.0, 3.0])] == ["e"]
     assert store.count_documents() == 3
+
+
+def test_an_index_is_kept_or_forgotten_with_all_documents() -> None:
+    store = OmenDocumentStore()
+    store.write_documents([Document(embedding=[1.0, 2.0])])
+    index = store.index
+    store.delete_all_documents()
+    assert store.index is index
+    store.delete_all_documents(recreate_index=True)
+    assert store.index is None
 
 
 def test_many_documents_without_embeddings_do_not_hide_the_others(rng: np.random.Generator) -> None:

@@ -338,6 +338,14 @@ def test_a_store_comes_back_from_its_file(
     assert frame.columns.tolist() == ["id", "vector", "text", "metadata"]
 
 
+def test_a_file_says_which_metric_it_has(tmp_path: Path) -> None:
+    store = OmenVectorStore.from_texts(["1 0", "0.6 0.8"], Plane(), metric="euclidean")
+    store.dump(tmp_path / "store.omen")
+    again = OmenVectorStore.load(tmp_path / "store.omen", Plane())
+    found = store.similarity_search_with_relevance_scores("1 0")
+    assert again.similarity_search_with_relevance_scores("1 0") == found
+
+
 def test_files_of_other_kinds_are_refused(embedding: Embeddings, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="nothing to save"):
         OmenVectorStore(embedding).dump(tmp_path / "none.omen")
