@@ -246,6 +246,12 @@ class Index:
         threads: int | None = None,
         progress: _Progress = False,
     ) -> Hits: ...
+    def _neighbors(
+        self, k: int, *, threads: int | None = None, progress: _Progress = False
+    ) -> Hits: ...
+    def _groups(
+        self, radius: float, *, threads: int | None = None, progress: _Progress = False
+    ) -> NDArray[np.int64]: ...
     def search_radius(
         self,
         queries: ArrayLike,

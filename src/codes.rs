@@ -137,6 +137,21 @@ impl Scores {
     }
 }
 
+/// The margin of the products of a row's codes with those of other rows, in steps of both.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PairMargin {
+    rounding: f64,
+    norm: f64,
+}
+
+impl PairMargin {
+    /// The margin with a row of a group that has these ratios.
+    pub(crate) fn of(self, other: Ratios) -> f64 {
+        let margin = self.norm * f64::from(other.rounding) + self.rounding * f64::from(other.norm);
+        margin * (1.0 + 1e-6)
+    }
+}
+
 /// Some rows in float32, for the fallback.
 #[derive(Debug, Default)]
 pub(crate) struct RowFloats {
@@ -671,6 +686,45 @@ impl Encoder {
         Some(QueryFloats { floats, margin: self.float_slack * reach_of_query(norm_square), scores })
     }
 
+    /// How the scores of two rows, both coded as rows, and their distance belong together: the score of
+    /// `j` from `i` is `⟨zᵢ,zⱼ⟩ − ‖zⱼ‖²/2 = (‖zᵢ‖² − ‖zᵢ − zⱼ‖²)/2`.
+    ///
+    /// Not for inner products, whose distances no `z` has.
+    pub(crate) fn pair_scores(&self, row: &[f64]) -> Scores {
+        let factor = self.factor(row).unwrap_or(0.0);
+        let square: f64 =
+            row.iter().zip(&self.mean).map(|(x, m)| ((x * factor - m) * self.unit).powi(2)).sum();
+        let (square, unit) = (0.5 * square, self.unit * self.unit);
+        let slack = (row.len() as f64 + 16.0) * 4e-16;
+        let squared = self.metric == Metric::Euclidean;
+        if self.metric == Metric::Cosine {
+            // Of unit vectors, `‖u − v‖² = 2 · distance`. A distance is rounded as 1 is.
+            return Scores { squared, base: square - 4.0 * slack * unit, gain: unit, slack };
+        }
+        Scores { squared, base: square, gain: 0.5 * unit, slack }
+    }
+
+    /// What bounds the products of a row's codes with those of others, given the ratios of its group.
+    pub(crate) fn pair_margin(&self, ratios: Ratios) -> PairMargin {
+        let (rounding, norm) = (f64::from(ratios.rounding), f64::from(ratios.norm));
+        PairMargin { rounding: rounding + self.slack * norm, norm }
+    }
+
+    /// Row `row` as a query of other rows, with the scores of [`Encoder::pair_scores`], and its bias;
+    /// `None` if it is beyond codes.
+    pub(crate) fn row_floats(
+        &self,
+        rows: &Rows,
+        row: usize,
+        wide: &mut Vec<f64>,
+    ) -> Option<(QueryFloats, f32)> {
+        let mut floats = Buffer::filled(self.mean.len(), 0.0);
+        let square = self.centre_row(rows, row, wide, &mut floats)?;
+        let margin = self.float_slack * reach_of_query(square);
+        let scores = self.pair_scores(wide);
+        Some((QueryFloats { floats, margin, scores }, half_square(square)))
+    }
+
     /// The codes of queries, at most `limit` in magnitude.
     pub(crate) fn query_codes(&self, queries: &[&QueryFloats], limit: i8) -> One<QueryCode> {
         let Some(axes) = &self.axes else {
@@ -731,9 +785,23 @@ impl Codes {
         &self.records
     }
 
+    /// The record of a row, and all that follow it.
+    pub(crate) fn record(&self, row: usize) -> &[u8] {
+        &self.records[row * record_bytes(self.steps)..]
+    }
+
+    /// The ratios of a row's group.
+    pub(crate) fn ratios(&self, row: usize) -> Ratios {
+        self.ratios[row / GROUP]
+    }
+
     /// Group `group` of the rows, the last filled up with zeros.
     pub(crate) fn group(&self, group: usize) -> Group<'_> {
         let bytes = GROUP * record_bytes(self.steps);
-        Group { records: &self.records[group * bytes..], ratios: self.ratios[group] }
+        Group {
+            records: &self.records[group * bytes..],
+            ratios: self.ratios[group],
+            thresholds: None,
+        }
     }
 }

@@ -183,6 +183,12 @@ impl Corpus<'_> {
         }
     }
 
+    /// Whether every row has codes.
+    pub(crate) fn is_coded(self) -> bool {
+        self.encoder
+            .is_some_and(|encoder| self.chunks.iter().all(|chunk| chunk.codes(encoder).is_some()))
+    }
+
     /// The number of rows that may answer.
     pub(crate) fn candidates(&self) -> usize {
         self.allowed.map_or_else(|| self.rows(), Selection::len)

@@ -58,6 +58,11 @@ impl Metric {
         !matches!(self, Self::Manhattan | Self::Chebyshev)
     }
 
+    /// Whether a distance can be told from the difference of two coded rows.
+    pub(crate) fn is_of_differences(self) -> bool {
+        self.is_euclidean() || self == Self::Cosine
+    }
+
     /// Whether differences rather than products are summed.
     pub(crate) fn is_euclidean(self) -> bool {
         matches!(self, Self::Euclidean | Self::SqEuclidean)

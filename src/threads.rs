@@ -302,6 +302,11 @@ impl<'a> Stages<'a> {
         Ok(results)
     }
 
+    /// Counts a piece that was run with this as its monitor.
+    pub(crate) fn count(&mut self, operations: u64) {
+        self.done += operations;
+    }
+
     /// Tells that all is done.
     ///
     /// # Errors

@@ -11,6 +11,7 @@
 //! the parts' answers are merged. Neither changes a bit of the result.
 
 mod judge;
+mod pairs;
 mod sweep;
 #[cfg(test)]
 mod tests;
@@ -24,6 +25,8 @@ use crate::rows::Rows;
 use crate::scratch::{Buffer, One};
 use crate::threads::{Monitor, Worker, alone, run, single};
 use crate::top_k::{Neighbor, TopK};
+
+pub(crate) use pairs::{groups, pairs};
 
 /// Queries of a block: their codes stay in a core's second-level cache.
 const BLOCK: usize = 2 * PANEL;
@@ -156,6 +159,21 @@ pub(crate) fn brief(
         });
     }
     Ok(brief)
+}
+
+/// Whether codes prune for most rows, as far as some of these can tell.
+pub(crate) fn codes_prune(corpus: Corpus<'_>, rows: &[u32], k: usize) -> bool {
+    let Some(encoder) = corpus.encoder else { return false };
+    let probes = rows.iter().step_by(rows.len().div_ceil(PROBE).max(1));
+    let mut wide = vec![0.0; PROBE * corpus.dim];
+    let wide: Vec<&[f64]> = probes
+        .zip(wide.chunks_exact_mut(corpus.dim))
+        .map(|(&row, wide)| {
+            corpus.read(row, wide);
+            &*wide
+        })
+        .collect();
+    alone(|worker| sweep::codes_prune(corpus, encoder, &wide, Goal::Nearest(k + 1), worker))
 }
 
 /// Finds the neighbours of every query, each list nearest first; equal distances by row.

@@ -122,10 +122,7 @@ impl<'a> Query<'a> {
         if self.failed {
             return f32::INFINITY;
         }
-        // 2e-7 > 3 · 2⁻²⁴ for the rounding to float32, of the quotient and of the kernel's own
-        // last step; 1e-36 where that, or a step of a row, would be a subnormal.
-        let cut = self.cut - self.cut.abs() * 4e-7 - 1e-36;
-        (cut / f64::from(divisor)) as f32
+        (lowered(self.cut) / f64::from(divisor)) as f32
     }
 
     fn verdict(&mut self, corpus: Corpus<'_>, row: u32, wide: &mut [f64]) {
@@ -203,6 +200,17 @@ impl<'a> Query<'a> {
             self.failed |= self.waiting.len() > limit;
         }
     }
+}
+
+/// 4e-7 > 3 · 2⁻²⁴ for the rounding to float32, of a quotient and of the kernel's own last step; 1e-36
+/// where that, or a step of a row, would be a subnormal.
+fn lowered(cut: f64) -> f64 {
+    cut - cut.abs() * 4e-7 - 1e-36
+}
+
+/// A cut as a float that no score above it is below.
+pub(super) fn threshold(cut: f64) -> f32 {
+    lowered(cut) as f32
 }
 
 /// Queries on their way, those of the numbers given.
@@ -455,7 +463,7 @@ struct Packed<'a> {
 
 impl<'a> Packed<'a> {
     fn new(encoder: &Encoder) -> Self {
-        let nothing = Group { records: &[], ratios: Ratios::default() };
+        let nothing = Group { records: &[], ratios: Ratios::default(), thresholds: None };
         let bytes = int8::record_bytes(encoder.steps());
         Self { found: [nothing; STRETCH], rows: Buffer::new(), records: Buffer::new(), bytes }
     }
@@ -494,7 +502,11 @@ impl<'a> Packed<'a> {
         }
         let there = ((1u64 << self.rows.len()) - 1) as u32;
         let bytes = GROUP * self.bytes;
-        let group = |g: usize| Group { records: &self.records[g * bytes..], ratios: ratios[g] };
+        let group = |g: usize| Group {
+            records: &self.records[g * bytes..],
+            ratios: ratios[g],
+            thresholds: None,
+        };
         // Beyond the rows that are there, none is asked for.
         let row = |i: usize| self.rows.get(i).copied().unwrap_or(0);
         sweep.stretch(block, there, group, row, limit);

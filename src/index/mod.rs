@@ -10,6 +10,7 @@
 mod columns;
 mod explain;
 mod health;
+mod neighbors;
 mod saved;
 mod tune;
 mod why_not;
@@ -279,6 +280,13 @@ impl State {
         }
         self.sound()?;
         Ok(bytes)
+    }
+
+    /// The place of each row among those that are not removed.
+    fn places(&self) -> Vec<u32> {
+        let mut places = vec![0; self.rows()];
+        self.live_rows().into_iter().zip(0..).for_each(|(row, place)| places[row] = place);
+        places
     }
 
     /// Fails if a row that was touched is damaged.

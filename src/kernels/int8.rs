@@ -99,6 +99,8 @@ pub(crate) struct Ratios {
 pub(crate) struct Group<'a> {
     pub(crate) records: &'a [u8],
     pub(crate) ratios: Ratios,
+    /// Where rows ask of the panel's columns as these ask of the rows: the score that each wants.
+    pub(crate) thresholds: Option<&'a [f32; GROUP]>,
 }
 
 impl Group<'_> {
@@ -157,6 +159,8 @@ pub(crate) struct Panel {
     norm: [f32; PANEL],
     /// A row passes if `scale · factor · sum + bias` (`factor · sum` without biases) reaches it.
     pub(crate) threshold: [f32; PANEL],
+    /// What is added to the score of a column where rows ask of it; see [`Group::thresholds`].
+    pub(crate) bias: [f32; PANEL],
 }
 
 impl Panel {
@@ -169,6 +173,13 @@ impl Panel {
         let bytes = (steps * STEP).next_multiple_of(DOTS_UNIT);
         let few = (0..len).map(|_| Buffer::filled(bytes, 0)).collect();
         Self { steps, few, ..Self::new(zero, len, 0, biased) }
+    }
+
+    /// Room for `len` rows of `steps` steps in the place of queries, for [`sweep`] of rows that have
+    /// thresholds.
+    pub(crate) fn for_pairs(isa: Isa, len: usize, steps: usize) -> Self {
+        let zero = if isa == Isa::Avx2 { 64 } else { zero(isa) };
+        Self::new(zero, len, steps, true)
     }
 
     /// Room for `len` rows of `steps` steps in the place of queries, for [`products`].
@@ -191,6 +202,7 @@ impl Panel {
             rounding: [0.0; PANEL],
             norm: [0.0; PANEL],
             threshold: [f32::INFINITY; PANEL],
+            bias: [f32::NEG_INFINITY; PANEL],
         }
     }
 
@@ -257,7 +269,8 @@ impl Passed {
     }
 }
 
-/// Multiplies a group by a panel: `sum = margin + Σ code · query code`, and tests every sum.
+/// Multiplies a group by a panel: `sum = margin + Σ code · query code`, and tests every sum, against
+/// the threshold of its column and, where rows have thresholds, of its row.
 ///
 /// Returns a bit for each row that passed some query's threshold; `passed` is written for those.
 ///
@@ -303,12 +316,10 @@ fn test(group: Group<'_>, panel: &Panel, sums: &Sums, passed: &mut Passed) -> u3
         for q in 0..panel.len {
             let sum = sums[q] + panel.margin(q, group.ratios);
             passed.sums[r][q] = sum;
-            let value = if panel.biased {
-                sum as f32 * (factor * panel.scale[q]) + bias
-            } else {
-                sum as f32 * factor
-            };
-            passed.masks[r] |= u64::from(value >= panel.threshold[q]) << q;
+            let product = sum as f32 * if panel.biased { factor * panel.scale[q] } else { factor };
+            let value = if panel.biased { product + bias } else { product };
+            let wanted = group.thresholds.is_some_and(|rows| product + panel.bias[q] >= rows[r]);
+            passed.masks[r] |= u64::from(value >= panel.threshold[q] || wanted) << q;
         }
         hits |= u32::from(passed.masks[r] != 0) << r;
     }
@@ -743,13 +754,17 @@ mod x86 {
                 let norm = $ops::floats(group.ratios.norm);
                 let mut margins = [$ops::ints(1); V];
                 let (mut scale, mut threshold) = ([$ops::floats(0.0); V], [$ops::floats(0.0); V]);
+                let mut biases = [$ops::floats(0.0); V];
                 for v in 0..V {
+                    let arrays =
+                        [&panel.rounding, &panel.norm, &panel.scale, &panel.threshold, &panel.bias];
                     // SAFETY: the arrays have a float for every lane of the panel.
-                    let [r, n, s, t] = unsafe {
-                        [&panel.rounding, &panel.norm, &panel.scale, &panel.threshold].map(
-                            |array| $ops::load_floats(array.as_ptr().add(first + v * $ops::LANES)),
-                        )
+                    let [r, n, s, t, b] = unsafe {
+                        arrays.map(|array| {
+                            $ops::load_floats(array.as_ptr().add(first + v * $ops::LANES))
+                        })
                     };
+                    biases[v] = b;
                     let margin = $ops::fma(r, rounding, $ops::mul_floats(n, norm));
                     let margin = $ops::mul_floats(margin, $ops::floats(1.0 + 1e-5));
                     let margin = $ops::min(margin, $ops::floats(MOST_MARGIN));
@@ -765,13 +780,19 @@ mod x86 {
                         let bias = $ops::floats(group.bias(row, panel.steps));
                         let mut mask = 0;
                         for v in 0..V {
-                            let value = $ops::to_floats(sums[v]);
+                            let sum = $ops::to_floats(sums[v]);
                             let value = if panel.biased {
-                                $ops::fma(value, $ops::mul_floats(factor, scale[v]), bias)
+                                $ops::fma(sum, $ops::mul_floats(factor, scale[v]), bias)
                             } else {
-                                $ops::mul_floats(value, factor)
+                                $ops::mul_floats(sum, factor)
                             };
                             mask |= $ops::reaches(value, threshold[v]) << (v * $ops::LANES);
+                            if let Some(rows) = group.thresholds {
+                                let factor = $ops::mul_floats(factor, scale[v]);
+                                let value = $ops::fma(sum, factor, biases[v]);
+                                let wanted = $ops::reaches(value, $ops::floats(rows[row]));
+                                mask |= wanted << (v * $ops::LANES);
+                            }
                         }
                         if mask != 0 {
                             passed.masks[row] |= mask << first;
@@ -1072,7 +1093,8 @@ pub(crate) fn rate(isa: Isa, rows: usize, dim: usize, queries: usize) -> f64 {
     let start = Instant::now();
     for records in records.chunks_exact(GROUP * record_bytes(steps)) {
         for panel in &mut panels {
-            hits += sweep(isa, Group { records, ratios }, panel, &mut passed);
+            let group = Group { records, ratios, thresholds: None };
+            hits += sweep(isa, group, panel, &mut passed);
         }
     }
     std::hint::black_box(hits);
@@ -1113,7 +1135,7 @@ mod tests {
                     push_record(&mut records, row, 1.0 + r as f32, r as f32 * 1e5);
                 }
                 let ratios = Ratios { rounding: 3.0, norm: 0.5 };
-                let group = Group { records: &records, ratios };
+                let group = Group { records: &records, ratios, thresholds: None };
                 let mut panel = Panel::for_products(isa, len, steps);
                 queries.iter().enumerate().for_each(|(q, query)| panel.put(q, query));
                 let mut sums = [[0; PANEL]; GROUP];

@@ -130,6 +130,13 @@ fn threads(threads: Option<&Bound<'_, PyAny>>) -> PyResult<Option<usize>> {
     threads.map(|threads| array::count(threads, "threads")).transpose()
 }
 
+fn radius(radius: &Bound<'_, PyAny>) -> PyResult<f64> {
+    radius.extract().map_err(|_| {
+        let name = radius.get_type().name().map_or(String::new(), |name| name.to_string());
+        PyTypeError::new_err(format!("expected radius to be a number, got {name}"))
+    })
+}
+
 /// A seed; 0 where none is given.
 fn seed(seed: Option<&Bound<'_, PyAny>>) -> PyResult<u64> {
     let Some(seed) = seed else { return Ok(0) };
@@ -650,6 +657,43 @@ impl Index {
         Ok(Hits::new(py, hits, table, self.double(), queries.single))
     }
 
+    /// Find the rows nearest to each row, itself left out, as their numbers; see `omendb.knn_graph`.
+    #[pyo3(signature = (k, *, threads=None, progress=None),
+           text_signature = "($self, k, *, threads=None, progress=False)")]
+    fn _neighbors(
+        &self,
+        py: Python<'_>,
+        k: Count,
+        threads: Option<&Bound<'_, PyAny>>,
+        progress: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Hits> {
+        let threads = self::threads(threads)?;
+        let n = self.index.len();
+        let hits = monitor::run(py, progress, n, "row", usize::MAX, threads, |run| {
+            self.index.neighbor_places(k.0, run)
+        })?;
+        Ok(Hits::new(py, hits, None, self.double(), false))
+    }
+
+    /// Find groups of rows that lie near each other; see `omendb.duplicates`.
+    #[pyo3(signature = (radius, *, threads=None, progress=None),
+           text_signature = "($self, radius, *, threads=None, progress=False)")]
+    fn _groups<'py>(
+        &self,
+        py: Python<'py>,
+        radius: &Bound<'py, PyAny>,
+        threads: Option<&Bound<'py, PyAny>>,
+        progress: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyArray1<i64>>> {
+        let radius = self::radius(radius)?;
+        let threads = self::threads(threads)?;
+        let n = self.index.len();
+        let groups = monitor::run(py, progress, n, "row", usize::MAX, threads, |run| {
+            self.index.groups(radius, run)
+        })?;
+        Ok(PyArray1::from_iter(py, groups.into_iter().map(i64::from)))
+    }
+
     /// Find all rows within a radius of each query.
     ///
     /// Parameters
@@ -702,10 +746,7 @@ impl Index {
         threads: Option<&Bound<'_, PyAny>>,
         progress: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<RadiusHits> {
-        let radius: f64 = radius.extract().map_err(|_| {
-            let name = radius.get_type().name().map_or(String::new(), |name| name.to_string());
-            PyTypeError::new_err(format!("expected radius to be a number, got {name}"))
-        })?;
+        let radius = self::radius(radius)?;
         let queries = Self::queries(queries)?;
         let chosen = self.chosen(py, filter, r#where)?;
         let filters = chosen.filters();
