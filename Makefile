@@ -1,8 +1,8 @@
 # Everyday commands. `make` alone lists them.
 #
-# Everything is installed into .venv, in two steps, so that a newcomer's `make demo` does not
-# wait for the test suite's packages: .venv/.base (NumPy and maturin) and .venv/.dev (the rest).
-# Both follow the versions of requirements-dev.txt.
+# Everything is installed into .venv, in steps, so that a newcomer's `make demo` does not wait for
+# the test suite's packages: .venv/.base (NumPy and maturin), .venv/.dev (the test suite and the
+# linters), .venv/.bench and .venv/.docs. All follow the versions of requirements-dev.txt.
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -38,7 +38,7 @@ export HYPOTHESIS_STORAGE_DIRECTORY := .cache/hypothesis
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo build capi header test test-rust test-python test-adapters test-slow test-qemu lint \
-	format types stubs bench bench-quick wheel wheel-test lock clean
+	format types stubs docs notebooks bench bench-quick wheel wheel-test lock clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -81,7 +81,7 @@ test-adapters: $(EXTENSION) $(ADAPTERS)/.done ## LangChain's and Haystack's own 
 	$(ADAPTERS)/bin/python -m mypy
 
 test-slow: $(EXTENSION) $(VENV)/.dev ## all Python tests, slow ones too, on many more drawn examples
-	$(PY) -m pytest -m '' -o timeout=3600 --hypothesis-profile=slow
+	$(PY) -m pytest -m 'not notebook' -o timeout=3600 --hypothesis-profile=slow
 
 test-qemu: $(EXTENSION) $(VENV)/.dev ## Rust tests and README on CPUs without AVX and AVX-512
 	for cpu in Nehalem Haswell; do \
@@ -100,8 +100,11 @@ lint: $(EXTENSION) $(VENV)/.dev types stubs ## formatting, clippy, ruff, types, 
 	$(PY) -m ruff format --check
 	$(PY) -m pytest --quiet tests/test_house.py
 
-types: $(EXTENSION) $(VENV)/.dev ## mypy, strict
+types: $(EXTENSION) $(VENV)/.dev ## mypy, strict; the examples of README and docs/ by pyright as well
 	$(PY) -m mypy
+	$(PY) tests/examples.py target/examples
+	$(PY) -m mypy target/examples
+	$(PY) -m pyright --pythonpath $(PY) --warnings
 
 stubs: $(EXTENSION) $(VENV)/.dev ## compare omendb/_core.pyi with the compiled module
 	$(PY) -m mypy.stubtest omendb._core
@@ -110,6 +113,13 @@ format: $(VENV)/.dev ## rewrite Rust and Python in the project's format
 	cargo fmt
 	$(PY) -m ruff check --fix
 	$(PY) -m ruff format
+
+docs: $(EXTENSION) $(VENV)/.docs ## the site, into .cache/docs; a warning is an error
+	$(PY) -m sphinx --fail-on-warning --keep-going --quiet --doctree-dir .cache/doctrees docs .cache/docs
+
+notebooks: $(EXTENSION) $(VENV)/.docs ## run all notebooks; OMENDB_WRITE=1 stores what they gave
+	$(PY) -m pytest -m notebook tests/test_notebooks.py
+	$(PY) -m pytest tests/test_docs.py -k knn-graph # with UMAP, which `make test` has not
 
 bench: $(EXTENSION) $(VENV)/.bench ## omendb beside its peers (EXACT_ARGS=..., GRAPH_ARGS=... to choose)
 	$(PY) benches/exact.py $(EXACT_ARGS)
@@ -170,9 +180,9 @@ $(ADAPTERS)/.done: requirements-adapters.txt $(VENV)/.dev
 	$(ADAPTERS)/bin/python -m pip install --requirement requirements-adapters.txt
 	@touch $@
 
-# The opponents' versions stand in pyproject.toml, extra `bench`.
-$(VENV)/.bench: pyproject.toml $(VENV)/.base
+# Versions that are not in requirements-dev.txt stand in pyproject.toml, extras `bench` and `docs`.
+$(VENV)/.bench $(VENV)/.docs: $(VENV)/.%: pyproject.toml $(VENV)/.base
 	$(PY) -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
-		print(*project['optional-dependencies']['bench'], sep='\n')" > $@.txt
+		print(*project['optional-dependencies']['$*'], sep='\n')" > $@.txt
 	$(PIP) install --constraint requirements-dev.txt --requirement $@.txt
 	@touch $@

@@ -68,10 +68,11 @@ pub mod measure {
     }
 }
 
-/// The examples of the README that are Rust run as tests.
+/// The examples of the README and of docs/ that are Rust run as tests.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
-struct Readme;
+#[doc = include_str!("../docs/how-to/c-and-rust.md")]
+struct Pages;
 
 /// Not part of the interface: what `fuzz/` calls.
 #[doc(hidden)]

@@ -158,14 +158,18 @@ def test_pkg_config_tells_the_version_and_the_installed_header_is_the_committed_
 
 
 @installed
-def test_the_example_of_the_readme_runs_in_c(tmp_path: Path) -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    (example,) = re.findall(r"^```c\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL)
+@pytest.mark.parametrize("page", ["README.md", "docs/how-to/c-and-rust.md"])
+def test_the_example_of_a_page_runs_in_c(page: str, tmp_path: Path) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    (example,) = re.findall(r"^```c\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     source = tmp_path / "example.c"
     source.write_text(example, encoding="utf-8")
     program = build(tmp_path, source)
     done = subprocess.run([program], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines() == ["2 at 0.000", "0 at 0.293"]
+    if page == "README.md":
+        assert done.stdout.splitlines() == ["2 at 0.000", "0 at 0.293"]
+    else:
+        assert f"It prints\n\n```text\n{done.stdout}```" in text
 
 
 def test_ctypes_calls_the_library_inside_the_wheel_on_arrays_without_copying() -> None:

@@ -1,19 +1,25 @@
-"""The README and the docstrings are tests: every example in them runs as written."""
+"""README, docs/ and the docstrings are tests: every example in them runs as written."""
 
+import contextlib
 import doctest
 import importlib
 import importlib.util
 import inspect
+import io
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from examples import PAGES, ROOT, Block, blocks
 
 import omendb
 import omendb.neighbors
 
-README = Path(__file__).resolve().parents[1] / "README.md"
+LENIENT = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 
 # Only the environment of `make test-adapters` has these frameworks.
 ADAPTERS = {"omendb.langchain": "langchain_core", "omendb.haystack": "haystack"}
@@ -33,28 +39,66 @@ def public_objects() -> Iterator[tuple[str, object]]:
             value = getattr(module, name)
             yield f"{module.__name__}.{name}", value
             if inspect.isclass(value):
-                for member, definition in vars(value).items():
+                for member in vars(value):
                     if not member.startswith("_"):
-                        yield f"{module.__name__}.{name}.{member}", definition
+                        yield f"{module.__name__}.{name}.{member}", getattr(value, member)
 
 
 OBJECTS = dict(public_objects())
+EXAMPLES = {str(page.relative_to(ROOT)): page for page in PAGES if any(blocks(page))}
 
 
-def test_the_readme_runs_from_top_to_bottom(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def is_possible(block: Block) -> bool:
+    """Say whether an example can be run: `make test` does not install UMAP, `make notebooks` does."""
+    imported = re.findall(r"^import (\w+)", block.code, re.MULTILINE)
+    return block.kind == "python" or all(importlib.util.find_spec(name) for name in imported)
+
+
+def check_output(block: Block, where: str, got: str) -> None:
+    """Compare what an example printed with what its page shows."""
+    example = doctest.Example(block.code, block.output or "")
+    checker = doctest.OutputChecker()
+    if not checker.check_output(example.want, got, LENIENT):
+        pytest.fail(f"{where}: {checker.output_difference(example, got, LENIENT)}")
+
+
+def run_console(block: Block, page: Path) -> None:
+    """Run each line after a `$` and compare what follows it, up to the next."""
+    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
+    environment = os.environ | {"PATH": path, "COLUMNS": "100", "PYTHONPATH": str(ROOT)}
+    for command in re.finditer(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", block.code, re.MULTILINE):
+        done = subprocess.run(
+            command[1],
+            shell=True,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        shown = Block("console", block.line, command[1], command[2])
+        check_output(shown, f"{page}:{block.line}", done.stdout)
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_the_examples_of_a_page_run_from_top_to_bottom(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    page = EXAMPLES[name]
     monkeypatch.chdir(tmp_path)
-    text = README.read_text(encoding="utf-8")
-    namespace: dict[str, object] = {"__name__": "readme"}
-    blocks = list(re.finditer(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL))
-    assert blocks
-    for block in blocks:
-        if any(name in block[1] for name in ABSENT):
+    namespace: dict[str, object] = {"__name__": "page"}
+    for block in blocks(page):
+        if block.kind == "console":
+            run_console(block, page)
             continue
-        # Blank lines in front let a traceback point at the line of the README.
-        before = text.count("\n", 0, block.start(1))
-        exec(compile("\n" * before + block[1], README, "exec"), namespace)
+        if not is_possible(block) or any(name in block.code for name in ABSENT):
+            continue
+        # Blank lines in front let a traceback point at the line of the page.
+        code = compile("\n" * (block.line - 1) + block.code, page, "exec")
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            exec(code, namespace)
+        if block.output is not None:
+            check_output(block, f"{page}:{block.line}", printed.getvalue())
 
 
 @pytest.mark.parametrize("name", OBJECTS)
@@ -64,10 +108,25 @@ def test_docstring_examples_give_what_they_show(name: str) -> None:
     # No names are given: an example imports what it uses, so that it can be copied.
     examples = doctest.DocTestParser().get_doctest(text, {}, name, None, 0)
     report: list[str] = []
-    runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)
+    runner = doctest.DocTestRunner(optionflags=LENIENT)
     assert not runner.run(examples, out=report.append).failed, "".join(report)
 
 
 @pytest.mark.parametrize("name", ["omendb.Index", "omendb.neighbors.NearestNeighbors"])
 def test_the_main_classes_show_an_example(name: str) -> None:
     assert ">>> " in (inspect.getdoc(OBJECTS[name]) or "")
+
+
+def test_the_reference_has_every_public_name() -> None:
+    listed: set[str] = set()
+    for page in (ROOT / "docs" / "reference").glob("*.md"):
+        module = ""
+        for directive, name in re.findall(
+            r"^\.\. (\w+):: ([\w.]+)", page.read_text(), re.MULTILINE
+        ):
+            if directive == "currentmodule":
+                module = name
+            else:
+                listed.add(f"{module}.{name}")
+    public = {f"{m.__name__}.{n}" for m in MODULES for n in m.__all__ if not n.startswith("_")}
+    assert listed == public
