@@ -67,8 +67,11 @@ header: ## rewrite include/omendb.h and the list of its lines from src/capi.rs
 
 test: test-rust test-python ## the whole test suite: Rust, Python and C
 
+# With the release profile: dependencies, which take longest, are compiled once for tests and capi.
 test-rust: ## Rust tests; needs no Python
-	cargo test $(LOCKED) --features table
+	cargo test $(LOCKED) --release --features table \
+		--config profile.release.package.omendb.debug-assertions=true \
+		--config profile.release.package.omendb.overflow-checks=true
 
 test-python: $(EXTENSION) $(VENV)/.dev capi ## Python and C tests, README and docstrings
 	$(PY) -m pytest
