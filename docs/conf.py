@@ -11,16 +11,15 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from matplotlib import rc_params_from_file
-
 from docutils import nodes
 from docutils.utils.math.latex2mathml import tex2mathml
+from matplotlib import rc_params_from_file
 
 import omendb
 
 HERE = Path(__file__).parent
 NOTEBOOKS = HERE.parent / "notebooks"
-# Sphinx takes pages from one folder, and links to what a symbolic link leads out of it are not found.
+# Sphinx takes pages from one folder. A symbolic link would do, but links through it are not found.
 shutil.copytree(NOTEBOOKS, HERE / "notebooks", dirs_exist_ok=True)
 
 project = "omendb"

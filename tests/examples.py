@@ -13,10 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [
-    ROOT / "README.md",
-    *sorted(p for p in (ROOT / "docs").rglob("*.md") if not p.is_relative_to(ROOT / "docs/notebooks")),
-]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"^```(python|py|console|text)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -24,8 +21,8 @@ BLOCK = re.compile(r"^```(python|py|console|text)\n(.*?)^```$", re.MULTILINE | r
 class Block:
     """A fenced block of one of these kinds.
 
-    `python` is run, and `py` where what it imports is installed; `console` is run by a shell. A `text`
-    block right below has the output.
+    `python` is run, and `py` where what it imports is installed; `console` is run by a shell. A
+    `text` block right below has the output.
     """
 
     kind: str

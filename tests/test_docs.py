@@ -49,7 +49,7 @@ EXAMPLES = {str(page.relative_to(ROOT)): page for page in PAGES if any(blocks(pa
 
 
 def is_possible(block: Block) -> bool:
-    """Say whether an example can be run: `make test` does not install UMAP, `make notebooks` does."""
+    """Say whether it can be run: `make test` does not install UMAP, `make notebooks` does."""
     imported = re.findall(r"^import (\w+)", block.code, re.MULTILINE)
     return block.kind == "python" or all(importlib.util.find_spec(name) for name in imported)
 
@@ -65,7 +65,7 @@ def check_output(block: Block, where: str, got: str) -> None:
 def run_console(block: Block, page: Path) -> None:
     """Run each line after a `$` and compare what follows it, up to the next."""
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
-    environment = os.environ | {"PATH": path, "COLUMNS": "100", "PYTHONPATH": str(ROOT)}
+    environment = os.environ | {"PATH": path, "COLUMNS": "100"}
     for command in re.finditer(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", block.code, re.MULTILINE):
         done = subprocess.run(
             command[1],
@@ -120,10 +120,8 @@ def test_the_main_classes_show_an_example(name: str) -> None:
 def test_the_reference_has_every_public_name() -> None:
     listed: set[str] = set()
     for page in (ROOT / "docs" / "reference").glob("*.md"):
-        module = ""
-        for directive, name in re.findall(
-            r"^\.\. (\w+):: ([\w.]+)", page.read_text(), re.MULTILINE
-        ):
+        module, text = "", page.read_text(encoding="utf-8")
+        for directive, name in re.findall(r"^\.\. (\w+):: ([\w.]+)", text, re.MULTILINE):
             if directive == "currentmodule":
                 module = name
             else:

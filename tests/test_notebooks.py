@@ -1,8 +1,8 @@
 """The notebooks: that they run as they are stored, and that they are stored as they ran.
 
-What is stored can be checked by reading. Running needs Jupyter's packages, which `make test` does not
-install: `make notebooks` does, and runs what is marked `notebook`. With OMENDB_WRITE=1 it stores what
-the run gave.
+What is stored can be checked by reading. Running needs Jupyter's packages, which `make test` does
+not install: `make notebooks` does, and runs what is marked `notebook`. With OMENDB_WRITE=1 it also
+stores what the run gave.
 """
 
 import json
@@ -62,7 +62,10 @@ def test_a_notebook_runs_from_top_to_bottom(name: str, tmp_path: Path) -> None:
     notebook = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
     stored = outputs(notebook)
     client = NotebookClient(
-        notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
+        notebook,
+        timeout=300,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(tmp_path)}},
     )
     client.execute()  # raises with the cell that raised
     if os.environ.get("OMENDB_WRITE"):

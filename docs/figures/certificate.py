@@ -6,7 +6,8 @@ import numpy as np
 ROWS, DIM, SHOWN, K = 5_000, 64, 40, 10
 
 rng = np.random.default_rng(3)
-x = rng.standard_normal((ROWS, 10)) @ rng.standard_normal((10, DIM)) + rng.standard_normal((ROWS, DIM))
+x = rng.standard_normal((ROWS, 10)) @ rng.standard_normal((10, DIM))
+x += rng.standard_normal((ROWS, DIM))
 x /= np.linalg.norm(x, axis=1, keepdims=True)
 q = x[0] + 0.5 * rng.standard_normal(DIM) / DIM**0.5
 q /= np.linalg.norm(q)
@@ -28,7 +29,8 @@ cut = np.sort(lower)[-K]
 
 near = np.argsort(-score)[:SHOWN]
 survives = upper[near] >= cut
-assert (upper >= score).all() and (lower <= score).all()
+assert (upper >= score).all()
+assert (lower <= score).all()
 _, ax = plt.subplots(figsize=(7, 3.4))
 rank = np.arange(1, SHOWN + 1)
 for part, color, label in ((survives, "C1", "judged in float64"), (~survives, "C0", "ruled out")):

@@ -26,7 +26,8 @@ back = [[other for other in range(ROWS) if row in links[other]] for row in range
 links = [prune(row, links[row] + back[row]) for row in range(ROWS)]
 
 far = ((x - query) ** 2).sum(1)
-heads = [int(((x - p) ** 2).sum(1).argmin()) for p in ((0.2, 0.2), (0.5, 0.8), (0.8, 0.3), (0.25, 0.6))]
+places = ((0.2, 0.2), (0.5, 0.8), (0.8, 0.3), (0.25, 0.6))
+heads = [int(((x - place) ** 2).sum(1).argmin()) for place in places]
 parent = dict.fromkeys(heads)
 beam, expanded = sorted(heads, key=far.__getitem__), set()
 while waiting := [row for row in beam if row not in expanded]:
@@ -52,5 +53,6 @@ ax.plot(*x[path].T, color="C0", linewidth=3)
 ax.plot(*x[heads].T, "s", color="C0", markersize=8)
 ax.plot(*query, "*", color="C5", markersize=15)
 ax.set(xticks=[], yticks=[], aspect="equal", xlim=(-0.02, 1.92), ylim=(-0.02, 1.02))
-ax.set_title(f"{len(scored)} of {ROWS} rows scored, {len(expanded)} expanded, beam of {BEAM}", fontsize=10)
+title = f"{len(scored)} of {ROWS} rows scored, {len(expanded)} expanded, beam of {BEAM}"
+ax.set_title(title, fontsize=10)
 ax.spines[:].set_visible(False)
