@@ -177,9 +177,9 @@ def test_ids_of_other_types_come_back_in_graphs_duplicates_and_joins(
     away = rows + 100 * (np.arange(300) % 3)[:, None].astype(np.float32)
     apart = omendb.Index.from_frame(frame.assign(vector=list(away)), vector="vector", id="name")
     pytest.importorskip("scipy")
-    ours, theirs = omendb.knn_graph(apart, 2), omendb.knn_graph(away, 2)
-    assert (ours.to_hdbscan() != theirs.to_hdbscan()).nnz == 0
-    np.testing.assert_array_equal(ours.to_umap()[0], theirs.to_umap()[0])
+    one, other = omendb.knn_graph(apart, 2), omendb.knn_graph(away, 2)
+    assert (one.to_hdbscan() != other.to_hdbscan()).nnz == 0
+    np.testing.assert_array_equal(one.to_umap()[0], other.to_umap()[0])
     table = omendb.join(rows[:5], index, 2, batch_size=3).read_all()
     assert table.column_names == ["query", "rank", "name", "distance", "size"]
     assert table["query"].to_pylist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]

@@ -1145,8 +1145,15 @@ mod tests {
                         assert_eq!(sum, dot(row, query), "{isa:?} {len} {steps}");
                     }
                 }
-                for biased in [false, true] {
-                    let mut panel = Panel::for_sweep(isa, len, steps, biased);
+                let wanted: [f32; GROUP] =
+                    std::array::from_fn(|_| (random.next() >> 33) as f32 - 1e9);
+                for (biased, pairs) in [(false, false), (true, false), (true, true)] {
+                    let mut panel = if pairs {
+                        Panel::for_pairs(isa, len, steps)
+                    } else {
+                        Panel::for_sweep(isa, len, steps, biased)
+                    };
+                    let group = Group { thresholds: pairs.then_some(&wanted), ..group };
                     let mut sums = [[0; PANEL]; GROUP];
                     for (q, query) in swept.iter().enumerate() {
                         panel.put(q, query);
@@ -1154,6 +1161,7 @@ mod tests {
                         let margin = Ratios { rounding: q as f32 * 1000.0, norm: 77.0 };
                         panel.set_margin(q, margin);
                         panel.threshold[q] = (random.next() >> 33) as f32 - 1e9;
+                        panel.bias[q] = (random.next() >> 33) as f32 - 1e9;
                         (0..GROUP).for_each(|r| sums[r][q] = dot(&rows[r], query));
                     }
                     let (mut expected, mut got) = (Passed::new(), Passed::new());
