@@ -57,7 +57,7 @@ HOMES = {
     "arrow_buffer": ("file", "table", "python"),
     "arrow_cast": ("table", "python"),
     "arrow_data": ("file", "table", "python"),
-    "arrow_ipc": ("file", "table"),
+    "arrow_ipc": ("file", "index/columns.rs", "table"),  # there, its tests
     "arrow_schema": ("file", "index/columns.rs", "table", "python"),
     "arrow_select": ("table", "python"),
     "hashbrown": ("table/ids.rs",),

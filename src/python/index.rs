@@ -300,7 +300,7 @@ impl Index {
         Table::check_new(&keys, |key| self.ledger.find(&self.index, key).is_some())?;
         let n = rows.len();
         let labels: Vec<i64> = (table.end()..table.end() + n as i64).collect();
-        self.ledger.set(Some(Arc::new(table.append(lines)?)));
+        self.ledger.set(Some(Arc::new(table.append(&lines)?)));
         let added = monitor::run(py, progress, n, "row", usize::MAX, threads, |run| {
             self.index.add_with(rows, Some(&labels), run)
         });
@@ -476,7 +476,7 @@ impl Index {
             Some(Own::Engine(ids)) => (Some(ids), None),
             Some(Own::Column(field, ids)) => {
                 frame::check_len(&ids, rows.len())?;
-                (None, Some(Table::of(lines_of(field, ids)?)?))
+                (None, Some(Table::of(&lines_of(field, ids)?)?))
             }
         };
         let ids = ids.as_deref();
@@ -569,7 +569,7 @@ impl Index {
         let wanted = Wanted { what: "vectors", dtype: None, single: false, copy };
         let array::Vectors { rows, array, .. } = array::vectors(&frame.vectors, wanted)?;
         let n = rows.len();
-        let table = Table::of(frame.lines(n)?)?;
+        let table = Table::of(&frame.lines(n)?)?;
         let index = monitor::run(py, progress, n, "row", usize::MAX, threads, |run| {
             index::Index::new_with(rows, metric, None, seed, run)
         })?;
@@ -954,7 +954,7 @@ impl Index {
             let (index, columns) = index::Index::load_columns(&path, verify, run)?;
             let has_table = columns.num_columns() > 0;
             let damaged = |what: String| Error::damaged(&path, None, what);
-            let table = has_table.then(|| Table::of(columns)).transpose();
+            let table = has_table.then(|| Table::of(&columns)).transpose();
             let table = table.map_err(|error| damaged(error.to_string()))?;
             if table.is_some() && index.ids().into_iter().ne(0..index.len() as i64) {
                 return Err(damaged("its ids are not the places of its columns".into()));

@@ -153,11 +153,11 @@ impl Table {
     /// # Errors
     ///
     /// `InvalidParameter` if they are too many for memory.
-    pub(crate) fn append(&self, lines: RecordBatch) -> Result<Self> {
+    pub(crate) fn append(&self, lines: &RecordBatch) -> Result<Self> {
         let mut next = self.clone();
         let labels = self.end..self.end + lines.num_rows() as i64;
         next.end = labels.end;
-        let lines = next.share_dictionaries(&lines)?;
+        let lines = next.share_dictionaries(lines)?;
         let part = Part::new(labels.collect(), lines, self.kind)?;
         next.next_id = (0..part.keys.len()).fold(self.next_id, |next, i| match part.keys.get(i) {
             Key::Int(id) => next.max(id + 1),
@@ -344,7 +344,7 @@ impl Table {
         let reader = StreamReader::try_new(bytes, None).map_err(refused)?;
         let schema = reader.schema();
         let batches = reader.collect::<std::result::Result<Vec<_>, _>>().map_err(refused)?;
-        Self::of(concat_batches(&schema, &batches).map_err(refused)?)
+        Self::of(&concat_batches(&schema, &batches).map_err(refused)?)
     }
 
     /// The table of these lines, with labels from 0 on.
@@ -353,7 +353,7 @@ impl Table {
     ///
     /// `InvalidParameter` if the first column does not hold the ids, or a column is of a type that is
     /// not kept.
-    pub(crate) fn of(lines: RecordBatch) -> Result<Self> {
+    pub(crate) fn of(lines: &RecordBatch) -> Result<Self> {
         let schema = lines.schema();
         let id = schema.fields().first().map(|field| field.name());
         if id.is_none() || id != schema.metadata().get(ID) {

@@ -248,8 +248,14 @@ impl Kind {
         };
         match data_type {
             T::Boolean => Self::Bool,
-            T::Int8 | T::Int16 | T::Int32 | T::Int64 => Self::Exact { scale: 0 },
-            T::UInt8 | T::UInt16 | T::UInt32 | T::UInt64 => Self::Exact { scale: 0 },
+            T::Int8
+            | T::Int16
+            | T::Int32
+            | T::Int64
+            | T::UInt8
+            | T::UInt16
+            | T::UInt32
+            | T::UInt64 => Self::Exact { scale: 0 },
             &(T::Decimal32(_, scale) | T::Decimal64(_, scale) | T::Decimal128(_, scale)) => {
                 Self::Exact { scale }
             }
@@ -377,6 +383,7 @@ macro_rules! whole_numbers {
 
 impl Test {
     /// Where it is true; under nulls anything.
+    #[allow(clippy::float_cmp)] // what is asked for
     fn bits(&self, array: &dyn Array) -> BooleanBuffer {
         match self {
             Self::Is(None) => match array.logical_nulls() {
@@ -507,6 +514,7 @@ impl<'a> Lane<'a> {
                 let array = array.as_boolean();
                 Self::Bool(Box::new(|row| array.value(row)))
             }
+            #[allow(clippy::useless_conversion)] // for one of the types
             Kind::Exact { scale } => {
                 let scale = u32::try_from(scale).unwrap_or(0); // the parser refuses negative ones
                 whole_numbers!(array, typed => {
@@ -514,6 +522,7 @@ impl<'a> Lane<'a> {
                 })
             }
             // 64 bits of days are still far from 128 bits of nanoseconds.
+            #[allow(clippy::useless_conversion)] // for one of the types
             Kind::Moment { unit, .. } | Kind::Clock { unit } => whole_numbers!(array, typed => {
                 Self::Exact(Box::new(move |row| i128::from(typed.value(row)) * unit), 0)
             }),

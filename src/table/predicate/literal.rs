@@ -43,10 +43,8 @@ impl Number {
             return None;
         }
         // So many zeros that they fill 64 bits do not fit into any text.
-        let exponent = exponent.parse().unwrap_or(match exponent.starts_with('-') {
-            true => i64::MIN / 2,
-            false => i64::MAX / 2,
-        });
+        let most = if exponent.starts_with('-') { i64::MIN / 2 } else { i64::MAX / 2 };
+        let exponent = exponent.parse().unwrap_or(most);
         let digits = format!("{whole}{fraction}");
         let significant = digits.trim_start_matches('0');
         let zeros = (digits.len() - significant.len()) as i64;

@@ -50,10 +50,8 @@ pub(super) fn parse(text: &str, schema: &Schema) -> Result<Node> {
     }
     let tokens = Tokenizer::new(&Spelling, text).tokenize_with_location().map_err(|error| {
         let message = error.message.to_lowercase();
-        let advice = match message.contains("unterminated string") {
-            true => "; a quote inside of a text is doubled",
-            false => "",
-        };
+        let unterminated = message.contains("unterminated string");
+        let advice = if unterminated { "; a quote inside of a text is doubled" } else { "" };
         fail(Some(error.location), format!("{}{advice}", message.trim_end_matches('.')))
     })?;
     let mut kept = Vec::with_capacity(tokens.len());
@@ -624,8 +622,9 @@ impl Parser<'_> {
                         a.is_none() == b.is_none()
                     }
                     (Kind::Bool, Kind::Bool) => matches!(op, Op::Eq | Op::Ne),
-                    (Kind::Float, Kind::Float) | (Kind::Text, Kind::Text) => true,
-                    (Kind::Clock { .. }, Kind::Clock { .. }) => true,
+                    (Kind::Float, Kind::Float)
+                    | (Kind::Text, Kind::Text)
+                    | (Kind::Clock { .. }, Kind::Clock { .. }) => true,
                     _ => false,
                 };
                 if !comparable {
@@ -893,8 +892,15 @@ impl Parser<'_> {
     fn is_after_operand(&self) -> bool {
         let verbs = ["and", "or", "not", "in", "is", "between", "like", "ilike", "escape"];
         match self.peek() {
-            None | Some(Token::RParen | Token::RBracket | Token::Comma | Token::Period) => true,
-            Some(Token::Ampersand | Token::Pipe) => true,
+            None
+            | Some(
+                Token::RParen
+                | Token::RBracket
+                | Token::Comma
+                | Token::Period
+                | Token::Ampersand
+                | Token::Pipe,
+            ) => true,
             Some(_) => self.operator().is_some() || verbs.iter().any(|verb| self.is_word(verb)),
         }
     }

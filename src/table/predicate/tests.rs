@@ -1,6 +1,8 @@
 //! Texts with the rows that they let pass; drawn predicates against an evaluator of single rows;
 //! what is refused, and in which words; texts made to break a parser.
 
+#![allow(clippy::many_single_char_names)]
+
 use std::sync::Arc;
 
 use arrow_array::builder::{BinaryBuilder, StringDictionaryBuilder};
@@ -1093,12 +1095,19 @@ struct Drawn {
 const TEXTS: [&str; 9] = ["", "a", "ab", "b", "ba", "A", "aab", "ß", "日本"];
 
 fn draw(random: &mut Random, rows: usize) -> Drawn {
-    let mut column = |value: &mut dyn FnMut(&mut Random) -> Value| -> Vec<Value> {
-        let nulls = random.next() % 2 == 0;
-        (0..rows)
-            .map(|_| if nulls && random.next() % 4 == 0 { Value::Null } else { value(random) })
-            .collect()
-    };
+    let mut column =
+        |value: &mut dyn FnMut(&mut Random) -> Value| -> Vec<Value> {
+            let nulls = random.next().is_multiple_of(2);
+            (0..rows)
+                .map(|_| {
+                    if nulls && random.next().is_multiple_of(4) {
+                        Value::Null
+                    } else {
+                        value(random)
+                    }
+                })
+                .collect()
+        };
     let mut whole = |random: &mut Random| Value::Number((random.next() % 9) as i64 * 1000 - 4000);
     let (small, large) = (column(&mut whole), column(&mut whole));
     let eighths = column(&mut |random| match random.next() % 8 {
@@ -1109,7 +1118,7 @@ fn draw(random: &mut Random, rows: usize) -> Drawn {
     let mut word =
         |random: &mut Random| Value::Text(TEXTS[random.next() as usize % TEXTS.len()].into());
     let (plain, coded, view) = (column(&mut word), column(&mut word), column(&mut word));
-    let flag = column(&mut |random| Value::Bool(random.next() % 2 == 0));
+    let flag = column(&mut |random| Value::Bool(random.next().is_multiple_of(2)));
 
     let number = |value: &Value, unit: i64| match value {
         Value::Number(x) => Some(x / unit),
@@ -1378,16 +1387,16 @@ fn judge(left: &Value, word: &str, right: &[Value]) -> Option<bool> {
     };
     Some(match word {
         "" => *left == Value::Bool(true),
-        "=" => order(&right[0]).is_some_and(|order| order.is_eq()),
-        "!=" => !order(&right[0]).is_some_and(|order| order.is_eq()),
-        "<" => order(&right[0]).is_some_and(|order| order.is_lt()),
-        "<=" => order(&right[0]).is_some_and(|order| order.is_le()),
-        ">" => order(&right[0]).is_some_and(|order| order.is_gt()),
-        ">=" => order(&right[0]).is_some_and(|order| order.is_ge()),
-        "in" => right.iter().any(|value| order(value).is_some_and(|order| order.is_eq())),
+        "=" => order(&right[0]).is_some_and(std::cmp::Ordering::is_eq),
+        "!=" => !order(&right[0]).is_some_and(std::cmp::Ordering::is_eq),
+        "<" => order(&right[0]).is_some_and(std::cmp::Ordering::is_lt),
+        "<=" => order(&right[0]).is_some_and(std::cmp::Ordering::is_le),
+        ">" => order(&right[0]).is_some_and(std::cmp::Ordering::is_gt),
+        ">=" => order(&right[0]).is_some_and(std::cmp::Ordering::is_ge),
+        "in" => right.iter().any(|value| order(value).is_some_and(std::cmp::Ordering::is_eq)),
         "between" => {
-            order(&right[0]).is_some_and(|order| order.is_ge())
-                && order(&right[1]).is_some_and(|order| order.is_le())
+            order(&right[0]).is_some_and(std::cmp::Ordering::is_ge)
+                && order(&right[1]).is_some_and(std::cmp::Ordering::is_le)
         }
         "startswith" => chars(left, false).starts_with(&chars(&right[0], false)),
         "endswith" => chars(left, false).ends_with(&chars(&right[0], false)),
