@@ -37,7 +37,7 @@ mod rows;
 mod scratch;
 mod selection;
 #[cfg(feature = "table")]
-#[cfg_attr(not(feature = "python"), allow(dead_code))]
+#[cfg_attr(not(feature = "python"), allow(dead_code, unused_imports))]
 mod table;
 mod tally;
 mod threads;
