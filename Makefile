@@ -80,7 +80,7 @@ test-adapters: $(EXTENSION) $(ADAPTERS)/.done ## LangChain's and Haystack's own 
 	$(ADAPTERS)/bin/python -m pytest -o asyncio_mode=auto -o asyncio_default_fixture_loop_scope=function \
 		--benchmark-storage=file://.cache/benchmarks \
 		tests/test_langchain.py tests/test_haystack.py tests/test_docs.py tests/test_guest.py \
-		-k 'langchain or haystack or documents or readme or optional'
+		-k 'langchain or haystack or documents or readme or frameworks or reference or optional'
 	$(ADAPTERS)/bin/python -m mypy
 
 test-slow: $(EXTENSION) $(VENV)/.dev ## all Python tests, slow ones too, on many more drawn examples

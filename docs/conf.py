@@ -45,6 +45,7 @@ html_show_sphinx = False
 # A name in single backticks of a docstring is a link where there is such a thing.
 default_role = "py:obj"
 autodoc_member_order = "bysource"
+autodoc_mock_imports = ["haystack", "langchain_core"]  # adapters are documented without them
 autodoc_typehints = "none"  # numpydoc's sections have them, with shapes
 numpydoc_show_class_members = False
 numpydoc_class_members_toctree = False

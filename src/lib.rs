@@ -66,6 +66,13 @@ pub mod measure {
     pub fn verdict(metric: crate::Metric, query: &[f64], row: &[f64]) -> f64 {
         crate::kernels::float::Judge::new(metric, query).distance(row)
     }
+
+    /// A predicate, read and evaluated: how many rows pass.
+    #[cfg(feature = "table")]
+    pub fn predicate(text: &str, batch: &arrow_array::RecordBatch) -> crate::Result<usize> {
+        let predicate = crate::table::Predicate::parse(text, batch.schema_ref())?;
+        Ok(predicate.evaluate(batch)?.count_set_bits())
+    }
 }
 
 /// The examples of the README and of docs/ that are Rust run as tests.

@@ -950,7 +950,7 @@ def test_conditions_choose_the_rows_that_pandas_chooses(rng: np.random.Generator
             "id": [f"{i:04}" for i in range(n)],
             "size": rng.integers(0, 1000, n),
             "größe in %": pd.array(
-                np.where(rng.random(n) < 0.2, None, rng.integers(0, 9, n)), "Int64"
+                [None if rng.random() < 0.2 else rng.integers(9) for _ in range(n)], "Int64"
             ),
             "section": pd.Categorical(rng.choice(["games", "libs", "it's"], n)),
             "when": pd.date_range("2024", periods=n, freq="h"),

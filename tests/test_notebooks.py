@@ -59,7 +59,9 @@ def test_a_notebook_runs_from_top_to_bottom(name: str, tmp_path: Path) -> None:
     from nbclient import NotebookClient
 
     shutil.copy(FOLDER / "neutral.mplstyle", tmp_path)
-    notebook = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
+    notebook = nbformat.read(  # type: ignore[no-untyped-call]
+        FOLDER / f"{name}.ipynb", as_version=4
+    )
     stored = outputs(notebook)
     client = NotebookClient(
         notebook,
@@ -72,6 +74,8 @@ def test_a_notebook_runs_from_top_to_bottom(name: str, tmp_path: Path) -> None:
         for cell in notebook.cells:
             cell.metadata.pop("execution", None)  # when each cell ran, which nobody reads
         notebook.metadata.language_info = {"name": "python"}
-        nbformat.write(notebook, FOLDER / f"{name}.ipynb")
+        nbformat.write(  # type: ignore[no-untyped-call]
+            notebook, FOLDER / f"{name}.ipynb"
+        )
     else:
         assert outputs(notebook) == stored

@@ -33,7 +33,7 @@ use crate::error::{Error, Result};
 pub(crate) use column::{adapt, cast, keep, kept, null_row};
 use column::{dictionary, extended, is_dictionary, joined, with_values};
 pub(crate) use ids::{Key, Keys, Kind, Places, UUID};
-use predicate::Predicate;
+pub(crate) use predicate::Predicate;
 
 /// The entry of a schema's metadata that names the column of the ids.
 pub(crate) const ID: &str = "omendb.id";

