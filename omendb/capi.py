@@ -4,7 +4,7 @@ The extension module exports the symbols of ``omendb.h``, so nothing else needs 
 an index made in C lives beside those of Python. Calls through ctypes release Python's lock.
 """
 
-from pathlib import Path
+import os
 
 from . import _core
 
@@ -25,7 +25,7 @@ def get_include() -> str:
     >>> pathlib.Path(omendb.get_include(), "omendb.h").exists()
     True
     """
-    return str(Path(__file__).parent / "include")
+    return os.path.join(os.path.dirname(__file__), "include")
 
 
 def get_library() -> str:

@@ -8,25 +8,24 @@ enough for all that does not name another package.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterator
 from functools import cache
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from omendb._core import Index
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # numpy.typing alone takes longer to import than all of omendb
+    from collections.abc import Callable, Iterator
+    from typing import TypeAlias
+
     import pandas
+    from numpy.typing import ArrayLike, NDArray
+
+    _Floats: TypeAlias = NDArray[np.float32] | NDArray[np.float64]
+    _Progress: TypeAlias = bool | Callable[[int, int], object]
 
 __all__ = ["Duplicates", "KnnGraph", "duplicates", "join", "knn_graph"]
-
-_Floats: TypeAlias = NDArray[np.float32] | NDArray[np.float64]
-_Progress: TypeAlias = bool | Callable[[int, int], object]
-
-_log = logging.getLogger(__name__)
 
 # Rows whose neighbours are found together by walks, so that memory stays bounded.
 _WALK_ROWS = 16_384
@@ -230,7 +229,9 @@ class KnnGraph:
         heads, weights = self.rows.ravel(), self.distances.ravel().astype(np.float64)
         bridges = self._bridges(sparse, tails, heads)
         if bridges:
-            _log.warning(
+            import logging  # takes as long to import as all of omendb
+
+            logging.getLogger(__name__).warning(
                 "the graph had %d components: joined by the %d shortest edges between them",
                 len(bridges) + 1,
                 len(bridges),
