@@ -104,9 +104,8 @@ fn main() -> Result<(), omendb::Error> {
     Ok(())
 }
 
-#[allow(clippy::print_stdout)] // its purpose
 fn print_row(first: &str, rest: impl Iterator<Item = String>) {
-    print!("{first:<52}");
-    rest.for_each(|cell| print!("{cell:>16}"));
-    println!();
+    eprint!("{first:<52}");
+    rest.for_each(|cell| eprint!("{cell:>16}"));
+    eprintln!();
 }

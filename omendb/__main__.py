@@ -166,11 +166,10 @@ def load_queries(path: Path) -> Any:
 
 def size(count: int) -> str:
     """Write a number of bytes."""
-    for unit in ("bytes", "KiB", "MiB", "GiB"):
-        if count < 1024 or unit == "GiB":
-            break
-        count /= 1024  # type: ignore[assignment]
-    return f"{count:,} bytes" if unit == "bytes" else f"{count:,.1f} {unit}"
+    if count < 1024:
+        return f"{count:,} bytes"
+    power = min((count.bit_length() - 1) // 10, 3)
+    return f"{count / 1024**power:,.1f} {('KiB', 'MiB', 'GiB')[power - 1]}"
 
 
 def print_columns(columns: Sequence[dict[str, Any]]) -> None:
