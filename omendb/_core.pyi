@@ -247,8 +247,14 @@ class Index:
         progress: _Progress = False,
     ) -> Hits: ...
     def _neighbors(
-        self, k: int, *, threads: int | None = None, progress: _Progress = False
-    ) -> Hits: ...
+        self,
+        k: int,
+        *,
+        recall: float | None = None,
+        seed: int = 0,
+        threads: int | None = None,
+        progress: _Progress = False,
+    ) -> tuple[Hits, float | None]: ...
     def _groups(
         self, radius: float, *, threads: int | None = None, progress: _Progress = False
     ) -> NDArray[np.int64]: ...

@@ -27,12 +27,9 @@ if TYPE_CHECKING:  # numpy.typing alone takes longer to import than all of omend
 
 __all__ = ["Duplicates", "KnnGraph", "duplicates", "join", "knn_graph"]
 
-# Rows whose neighbours are found together by walks, so that memory stays bounded.
-_WALK_ROWS = 16_384
-# Rows that the recall of walks is measured on, and the widest beam that is tried.
-_SAMPLE = 1_000
-_WIDEST = 2_048
-# Rows from which "auto" walks: the pairs grow with the square of the rows, the walks do not.
+# Rows that are asked for together, so that memory stays bounded.
+_BLOCK = 16_384
+# Rows from which "auto" is approximate: the pairs grow with the square of the rows.
 _AUTO_ROWS = 500_000
 # Components up to this size look for what is nearest to them together.
 _SMALL = 128
@@ -282,8 +279,8 @@ class KnnGraph:
             asked = np.concatenate([members[c] for c in few])
             k = int(max(sizes[c] for c in few)) + 1
             best: dict[int, tuple[float, int, int]] = {}
-            for start in range(0, len(asked), _WALK_ROWS):
-                part = asked[start : start + _WALK_ROWS]
+            for start in range(0, len(asked), _BLOCK):
+                part = asked[start : start + _BLOCK]
                 hits = index.search(vectors[part], k, method="exact")
                 found = _rows_of(ids, hits.ids)
                 other = labels[found] != labels[part][:, np.newaxis]
@@ -299,8 +296,8 @@ class KnnGraph:
             if c != largest and sizes[c] > _SMALL:
                 allowed = labels != c
                 ways = []
-                for start in range(0, len(members[c]), _WALK_ROWS):
-                    part = members[c][start : start + _WALK_ROWS]
+                for start in range(0, len(members[c]), _BLOCK):
+                    part = members[c][start : start + _BLOCK]
                     hits = index.search(vectors[part], 1, method="exact", filter=allowed)
                     found = _rows_of(ids, hits.ids)[:, 0]
                     nearest = hits.distances[:, 0]
@@ -522,7 +519,7 @@ def knn_graph(
     k: int = 15,
     metric: str = "euclidean",
     *,
-    method: Literal["auto", "exact", "graph"] = "auto",
+    method: Literal["auto", "exact", "approximate"] = "auto",
     recall: float = 0.99,
     seed: int = 0,
     threads: int | None = None,
@@ -539,15 +536,17 @@ def knn_graph(
         Neighbours of a row, itself not counted; all others if there are fewer.
     metric : str, default="euclidean"
         As in `Index`; ignored where `X` is an index.
-    method : {"auto", "exact", "graph"}, default="auto"
+    method : {"auto", "exact", "approximate"}, default="auto"
         "exact" compares each two rows once, by 8-bit products that serve both, and proves its
-        answers. "graph" walks through a graph of near rows and may miss some. "auto" is "exact" up
-        to 500,000 rows, and where the metric has no graph.
+        answers. "approximate" compares a row with those in the cells near it, as many as a sample
+        of the rows tells to be needed, and may miss some; where that is no less work, as for
+        metrics other than "euclidean", "sqeuclidean" and "cosine", it is "exact". "auto" is "exact"
+        up to 500,000 rows.
     recall : float, default=0.99
-        For "graph": the mean share of the true neighbours to find, above 0 and up to 1. What was
-        reached, measured on a thousand rows, is the result's `recall`.
+        For "approximate": the mean share of the true neighbours to find, above 0 and up to 1. What
+        was reached, measured on five hundred rows, is the result's `recall`.
     seed : int, default=0
-        For "graph": chooses the random rows that its building starts from.
+        For "approximate": chooses the random rows that cells are made from.
     threads : int, optional
         Threads to use; as many as there are processors by default. The result does not depend on
         it.
@@ -575,23 +574,17 @@ def knn_graph(
     >>> graph.rows.shape, graph.exact
     ((1000, 10), True)
     """
-    if method not in ("auto", "exact", "graph"):
-        raise ValueError(f"expected method to be 'auto', 'exact' or 'graph', got {method!r}")
+    if method not in ("auto", "exact", "approximate"):
+        raise ValueError(f"expected method to be 'auto', 'exact' or 'approximate', got {method!r}")
     if not 0 < recall <= 1:
         raise ValueError(f"expected recall above 0 and up to 1, got {recall}")
     index = _index_of(X, metric, threads)
-    linkable = index.metric not in ("manhattan", "chebyshev")
-    walks = method == "graph" or (method == "auto" and linkable and len(index) >= _AUTO_ROWS)
-    if walks and len(index) > 1:
-        linked = _numbered(index)
-        if not linked.has_graph:
-            linked = Index(
-                index.vectors, metric=index.metric, method="graph", seed=seed, threads=threads
-            )
-        rows, distances, measured = _walked(linked, k, recall, threads, progress)
-        return KnnGraph(index, rows, distances, measured, exact=False)
-    hits = index._neighbors(k, threads=threads, progress=progress)
-    return KnnGraph(index, hits.ids, hits.distances, 1.0, exact=True)
+    exact = method == "exact" or (method == "auto" and len(index) < _AUTO_ROWS)
+    wanted = None if exact else recall
+    hits, found = index._neighbors(k, recall=wanted, seed=seed, threads=threads, progress=progress)
+    return KnnGraph(
+        index, hits.ids, hits.distances, 1.0 if found is None else found, exact=found is None
+    )
 
 
 def _index_of(X: ArrayLike | Index, metric: str, threads: int | None) -> Index:
@@ -611,57 +604,6 @@ def _numbered(index: Index) -> Index:
     if index.ids.dtype == np.int64:
         return index
     return Index(index.vectors, metric=index.metric)
-
-
-def _walked(
-    index: Index, k: int, recall: float, threads: int | None, progress: _Progress
-) -> tuple[NDArray[np.int64], _Floats, float]:
-    """Neighbours by walks, wide enough for a recall, and the recall that was measured."""
-    n, vectors, ids = len(index), index.vectors, index.ids
-    k = min(k, n - 1)
-    sample = np.unique(np.linspace(0, n - 1, min(_SAMPLE, n)).astype(np.int64))
-    truth = index.search(vectors[sample], k + 1, method="exact", threads=threads)
-    _, last = _without_self(_rows_of(ids, truth.ids), truth.distances, sample)
-    effort = k + 1
-    while True:
-        hits = index.search(vectors[sample], k + 1, method="graph", effort=effort, threads=threads)
-        _, found = _without_self(_rows_of(ids, hits.ids), hits.distances, sample)
-        shares = (found <= last[:, -1:]).mean(axis=1)
-        # Every second row chooses the effort, the others say how good it is.
-        if shares[::2].mean() >= recall or effort >= min(_WIDEST, n):
-            break
-        effort = min(effort * 5 // 4 + 1, max(_WIDEST, k + 1))
-    measured = float(shares[1::2].mean()) if n > 2 else 1.0
-    rows = np.empty((n, k), dtype=np.int64)
-    distances = np.empty((n, k), dtype=hits.distances.dtype)
-    for start in range(0, n, _WALK_ROWS):
-        own = np.arange(start, min(start + _WALK_ROWS, n))
-        told = _Part(progress, start, n) if callable(progress) else progress
-        hits = index.search(
-            vectors[own], k + 1, method="graph", effort=effort, threads=threads, progress=told
-        )
-        rows[own], distances[own] = _without_self(_rows_of(ids, hits.ids), hits.distances, own)
-    return rows, distances, measured
-
-
-class _Part:
-    """Tells a listener of the progress of a part as that of the whole."""
-
-    def __init__(self, listener: Callable[[int, int], object], start: int, total: int) -> None:
-        self.listener, self.start, self.total = listener, start, total
-
-    def __call__(self, done: int, _: int) -> None:
-        self.listener(self.start + done, self.total)
-
-
-def _without_self(
-    found: NDArray[np.int64], distances: _Floats, own: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], _Floats]:
-    """Leave each row out of its own k + 1 answers; where it is not among them, the last."""
-    keep = found != own[:, np.newaxis]
-    keep[keep.all(axis=1), -1] = False
-    shape = (len(own), found.shape[1] - 1)
-    return found[keep].reshape(shape), distances[keep].reshape(shape)
 
 
 def _rows_of(ids: NDArray[Any], found: NDArray[Any]) -> NDArray[np.int64]:

@@ -189,6 +189,11 @@ impl Corpus<'_> {
             .is_some_and(|encoder| self.chunks.iter().all(|chunk| chunk.codes(encoder).is_some()))
     }
 
+    /// Whether a row may answer.
+    pub(crate) fn is_allowed(&self, row: usize) -> bool {
+        self.allowed.is_none_or(|allowed| allowed.contains(row))
+    }
+
     /// The number of rows that may answer.
     pub(crate) fn candidates(&self) -> usize {
         self.allowed.map_or_else(|| self.rows(), Selection::len)

@@ -46,7 +46,7 @@ mod top_k;
 pub use error::{Error, Result};
 pub use graph::Check;
 pub use index::{
-    Explanation, FileColumn, Filter, HealthReport, Hits, Index, Method, Options, Reason,
+    Explanation, FileColumn, Filter, HealthReport, Hits, Index, Method, Near, Options, Reason,
     RecallReport, RecallRow, WhyNot, file_columns,
 };
 pub use kernels::Isa;

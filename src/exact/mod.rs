@@ -10,6 +10,7 @@
 //! Many queries are cut into blocks, one thread a block; few queries cut the rows instead, and
 //! the parts' answers are merged. Neither changes a bit of the result.
 
+mod cells;
 mod judge;
 mod pairs;
 mod sweep;
@@ -26,7 +27,8 @@ use crate::scratch::{Buffer, One};
 use crate::threads::{Monitor, Worker, alone, run, single};
 use crate::top_k::{Neighbor, TopK};
 
-pub(crate) use pairs::{groups, pairs};
+pub(crate) use cells::Cells;
+pub(crate) use pairs::{groups, judged, pairs};
 
 /// Queries of a block: their codes stay in a core's second-level cache.
 const BLOCK: usize = 2 * PANEL;

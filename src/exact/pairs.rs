@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::List;
+use super::cells::Candidates;
 use super::sweep::threshold;
 use crate::codes::{Encoder, Scores};
 use crate::corpus::{CHUNK, Chunk, Corpus};
@@ -70,12 +71,12 @@ fn work(rows: usize, encoder: &Encoder) -> u64 {
 /// given up. Every row has codes of both kinds.
 ///
 /// The codes of `corpus` are swept; those of `fine`, of the same rows, then look at what is left.
-/// `seeds` gives some rows that may be near one, each once; the better, the less is judged.
+/// The better the `seeds`, the less is judged.
 pub(crate) fn pairs(
     corpus: Corpus<'_>,
     fine: Corpus<'_>,
     k: usize,
-    seeds: impl Fn(u32, &mut Vec<u32>) + Sync,
+    seeds: &Candidates,
     threads: usize,
     stages: &mut Stages<'_>,
 ) -> Result<Vec<Option<List>>> {
@@ -100,10 +101,8 @@ pub(crate) fn pairs(
         for row in c * CHUNK..c * CHUNK + corpus.chunks[c].len() {
             let (waiting, top) = (Vec::new(), TopK::new(k));
             let mut own = Near { top, waiting, judged: 0, scores: None, cut: None, failed: false };
-            if is_allowed(corpus, row) {
-                seeds(row as u32, &mut own.waiting);
-                own.waiting
-                    .retain(|&other| other != row as u32 && is_allowed(corpus, other as usize));
+            if corpus.is_allowed(row) {
+                seeds.of(row as u32, &mut own.waiting);
                 pairs.settle(row, &mut own, &mut numbers);
             } else {
                 pairs.set_cut(row, f32::INFINITY);
@@ -126,7 +125,7 @@ pub(crate) fn pairs(
         let mut lists = Vec::with_capacity(corpus.chunks[c].len());
         for (i, mut near) in pairs.lock(c).drain(..).enumerate() {
             pairs.settle(c * CHUNK + i, &mut near, &mut numbers);
-            let done = !near.failed && is_allowed(corpus, c * CHUNK + i);
+            let done = !near.failed && corpus.is_allowed(c * CHUNK + i);
             lists.push(done.then(|| near.top.into_sorted()));
             if !worker.advance(verdicts / CHUNK as u64) {
                 break;
@@ -149,6 +148,57 @@ impl Numbers {
     fn new(dim: usize) -> Self {
         Self { row: vec![0.0; dim], other: vec![0.0; dim], bytes: Vec::new() }
     }
+}
+
+/// Gives those of some rows that are not known yet their verdicts.
+fn judge(
+    corpus: Corpus<'_>,
+    row: u32,
+    others: &[u32],
+    top: &mut TopK<Neighbor>,
+    numbers: &mut Numbers,
+) {
+    others.iter().take(AHEAD).for_each(|&other| corpus.prefetch(other));
+    corpus.read(row, &mut numbers.row);
+    let judge = Judge::new(corpus.metric, &numbers.row);
+    for (i, &other) in others.iter().enumerate() {
+        others.get(i + AHEAD).into_iter().for_each(|&other| corpus.prefetch(other));
+        // What was a seed comes again.
+        if top.iter().all(|known| known.row != other) {
+            corpus.read(other, &mut numbers.other);
+            top.push(Neighbor { distance: judge.distance(&numbers.other), row: other });
+        }
+    }
+}
+
+/// The `k` nearest of each row's candidates; none where there are fewer.
+pub(crate) fn judged(
+    corpus: Corpus<'_>,
+    k: usize,
+    candidates: &Candidates,
+    threads: usize,
+    stages: &mut Stages<'_>,
+) -> Result<Vec<Option<List>>> {
+    let verdicts = (candidates.most() * corpus.dim) as u64;
+    let chunks = corpus.chunks.len();
+    let total = verdicts * corpus.rows() as u64;
+    let lists = stages.run(threads, chunks, total, |c, worker| {
+        let mut numbers = Numbers::new(corpus.dim);
+        let mut others = Vec::new();
+        let mut lists = Vec::with_capacity(corpus.chunks[c].len());
+        for row in c * CHUNK..c * CHUNK + corpus.chunks[c].len() {
+            others.clear();
+            candidates.of(row as u32, &mut others);
+            let mut top = TopK::new(k);
+            judge(corpus, row as u32, &others, &mut top, &mut numbers);
+            lists.push((others.len() >= k).then(|| top.into_sorted()));
+            if !worker.advance(verdicts) {
+                break;
+            }
+        }
+        lists
+    })?;
+    Ok(lists.into_iter().flatten().collect())
 }
 
 impl Pairs<'_> {
@@ -181,18 +231,7 @@ impl Pairs<'_> {
             self.set_cut(row, f32::INFINITY);
             return;
         }
-        near.waiting.iter().take(AHEAD).for_each(|&other| corpus.prefetch(other));
-        corpus.read(row as u32, &mut numbers.row);
-        let judge = Judge::new(corpus.metric, &numbers.row);
-        for (i, &other) in near.waiting.iter().enumerate() {
-            near.waiting.get(i + AHEAD).into_iter().for_each(|&other| corpus.prefetch(other));
-            // What was a seed comes again.
-            if near.top.iter().all(|known| known.row != other) {
-                corpus.read(other, &mut numbers.other);
-                let distance = judge.distance(&numbers.other);
-                near.top.push(Neighbor { distance, row: other });
-            }
-        }
+        judge(corpus, row as u32, &near.waiting, &mut near.top, numbers);
         near.waiting.clear();
         if let Some(worst) = near.top.worst() {
             let [coarse, fine] = near.scores.get_or_insert_with(|| {
@@ -341,10 +380,6 @@ impl Pairs<'_> {
     }
 }
 
-fn is_allowed(corpus: Corpus<'_>, row: usize) -> bool {
-    corpus.allowed.is_none_or(|allowed| allowed.contains(row))
-}
-
 /// The bits of the rows of a group that may answer.
 fn allowed(corpus: Corpus<'_>, row: usize) -> u32 {
     corpus.allowed.map_or(u32::MAX, |allowed| allowed.bits32(row / 32 * 32) >> (row % 32))
@@ -373,7 +408,7 @@ fn columns(
             panel.set_margin(q, code.margin);
             panel.scale[q] = code.scale;
             panel.threshold[q] = cut(row);
-            if is_allowed(corpus, row) {
+            if corpus.is_allowed(row) {
                 panel.bias[q] = *bias;
             }
         }
@@ -442,7 +477,7 @@ pub(crate) fn groups(
         sets.join(row, first);
         repeated[row as usize] = true;
     }
-    let wanted = |row: usize| !repeated[row] && is_allowed(corpus, row);
+    let wanted = |row: usize| !repeated[row] && corpus.is_allowed(row);
     let coded = corpus.encoder.filter(|_| corpus.metric.is_of_differences() && corpus.is_coded());
     let blocks = n.div_ceil(COLUMNS);
     let width = coded.map_or(8 * corpus.dim, Encoder::swept) as u64;

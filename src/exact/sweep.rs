@@ -637,7 +637,7 @@ fn by_floats(
             let row = |i: usize| (c * CHUNK + first + i) as u32;
             if encoder.floats(rows, first, count, &mut wide, &mut rows_as_floats).is_none() {
                 for row in (0..count).map(row) {
-                    if corpus.allowed.is_none_or(|allowed| allowed.contains(row as usize)) {
+                    if corpus.is_allowed(row as usize) {
                         block.iter_mut().for_each(|(query, _)| {
                             query.verdict(corpus, row, &mut wide);
                         });

@@ -173,39 +173,6 @@ fn all_values(lane: &Lane<'_>, target: &Target, mut found: impl FnMut(u32, f32))
     }
 }
 
-/// Some rows near each row, which a graph would be made of.
-#[derive(Debug)]
-pub(crate) struct Nearby {
-    shards: Vec<Shard>,
-}
-
-impl Nearby {
-    /// Finds them by comparing all rows of each leaf.
-    pub(crate) fn new(
-        lane: &Lane<'_>,
-        seed: u64,
-        threads: usize,
-        stages: &mut Stages<'_>,
-    ) -> Result<Self> {
-        let shards = if lane.rows <= ONE_LEAF {
-            one_leaf(lane, threads, stages)?
-        } else {
-            carve(lane, seed, threads, stages)?.0
-        };
-        Ok(Self { shards })
-    }
-
-    /// The `count` nearest of those of a row by their codes, each once.
-    pub(crate) fn of(&self, row: u32, count: usize, out: &mut Vec<u32>) {
-        let per_shard = self.shards.first().map_or(1, |shard| shard.counts.len());
-        let links = self.shards[row as usize / per_shard].row(row as usize % per_shard);
-        let mut links = links.to_vec();
-        links.sort_unstable_by_key(|link| link.order(row));
-        links.dedup_by_key(|link| link.row);
-        out.extend(links.iter().take(count).map(|link| link.row));
-    }
-}
-
 /// Builds the graph of all rows.
 pub(crate) fn build(
     lane: &Lane<'_>,

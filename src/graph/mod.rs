@@ -30,7 +30,7 @@ use crate::corpus::{CHUNK, Chunk, Corpus, Store, once};
 use crate::kernels::int8::{self, STEP};
 use crate::kernels::{Isa, prefetch};
 
-pub(crate) use build::{Nearby, build, codes_agree, work};
+pub(crate) use build::{build, codes_agree, work};
 pub(crate) use edit::Edit;
 pub(crate) use search::{Reach, between, search};
 

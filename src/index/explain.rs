@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::{Goal, Hits, Index, Method, Options, State};
 use crate::corpus::Corpus;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::rows::Rows;
 use crate::tally::{Counts, Tally};
 use crate::threads::Run;
@@ -85,17 +85,14 @@ impl Index<'_> {
         run: Run<'_>,
     ) -> Result<Explanation> {
         let (_, monitor) = run.parts()?;
-        if k == 0 {
-            return Err(Error::invalid("expected k of at least 1, got 0"));
-        }
         let milliseconds = |start: Instant| start.elapsed().as_secs_f64() * 1e3;
         let start = Instant::now();
-        let (state, selection) = self.asked(queries, options)?;
+        let goal = Goal::Nearest(k);
+        let (state, selection) = self.asked(queries, goal, options)?;
         let filter_milliseconds = options.filter.map_or(0.0, |_| milliseconds(start));
         let tally = Tally::default();
         let corpus = Corpus { tally: Some(&tally), ..self.corpus(&state, selection.as_deref()) };
         let mut hits = Hits::default();
-        let goal = Goal::Nearest(k);
         self.answer_from(&state, corpus, queries, goal, options, (1, monitor), &mut hits)?;
         let milliseconds = milliseconds(start);
         let allowed = corpus.candidates();

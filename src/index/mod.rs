@@ -36,6 +36,7 @@ use crate::top_k::Neighbor;
 
 pub use explain::Explanation;
 pub use health::HealthReport;
+pub use neighbors::Near;
 pub use saved::{FileColumn, file_columns};
 pub use tune::{RecallReport, RecallRow};
 pub use why_not::{Reason, WhyNot};
@@ -634,9 +635,6 @@ impl<'a> Index<'a> {
         run: Run<'_>,
         hits: &mut Hits,
     ) -> Result<()> {
-        if k == 0 {
-            return Err(Error::invalid("expected k of at least 1, got 0"));
-        }
         self.answer(queries, Goal::Nearest(k), options, run, hits)
     }
 
@@ -662,9 +660,6 @@ impl<'a> Index<'a> {
         filter: Option<Filter<'_>>,
         run: Run<'_>,
     ) -> Result<Hits> {
-        if radius.is_nan() {
-            return Err(Error::invalid("expected a radius, got NaN"));
-        }
         let mut hits = Hits::default();
         let options = Options { filter, ..Options::new() };
         self.answer(queries, Goal::Within(radius), options, run, &mut hits)?;
@@ -680,14 +675,21 @@ impl<'a> Index<'a> {
         hits: &mut Hits,
     ) -> Result<()> {
         let run = run.parts()?;
-        let (state, selection) = self.asked(queries, options)?;
+        let (state, selection) = self.asked(queries, goal, options)?;
         let corpus = self.corpus(&state, selection.as_deref());
         self.answer_from(&state, corpus, queries, goal, options, run, hits)
     }
 
     /// What a search sees, and the rows of it that may answer; refuses what cannot be answered.
     #[inline(always)] // a small search takes less time than a few moves more
-    fn asked(&self, queries: &Rows<'_>, options: Options<'_>) -> Result<Seen> {
+    fn asked(&self, queries: &Rows<'_>, goal: Goal, options: Options<'_>) -> Result<Seen> {
+        match goal {
+            Goal::Nearest(0) => return Err(Error::invalid("expected k of at least 1, got 0")),
+            Goal::Within(radius) if radius.is_nan() => {
+                return Err(Error::invalid("expected a radius, got NaN"));
+            }
+            _ => {}
+        }
         self.check_dim("queries", queries.dim())?;
         if options.effort == Some(0) {
             return Err(Error::invalid("expected effort of at least 1, got 0"));

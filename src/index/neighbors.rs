@@ -3,6 +3,9 @@
 //! Exactly, each pair of rows is compared once for both (`exact/pairs.rs`). What that cannot answer is
 //! searched for as any query is: metrics and rows without codes, and rows that too many pass. Equal
 //! rows are searched for once, so that a million of them cost no more than one.
+//!
+//! Where some may be missed, rows visit only the cells nearest to them (`exact/cells.rs`): as many as a
+//! sample of the rows, whose true neighbours are known, would have needed.
 
 use std::collections::HashMap;
 use std::collections::hash_map::DefaultHasher;
@@ -13,10 +16,10 @@ use super::{Hits, Index, State};
 use crate::codes::Encoder;
 use crate::corpus::{CHUNK, Corpus};
 use crate::error::{Error, Result};
-use crate::exact::{self, Goal, List};
-use crate::graph::{Lane, Nearby};
+use crate::exact::{self, Cells, Goal, List};
 use crate::kernels::float::Judge;
 use crate::rows::{DType, Rows};
+use crate::scratch::One;
 use crate::threads::{Monitor, Run, Stages};
 
 /// Rows that are searched for together.
@@ -25,8 +28,26 @@ const BLOCK: usize = 8 * CHUNK;
 const FEW: usize = 2048;
 /// Where equal rows leave fewer than one of so many, each of these is searched for.
 const REPEATED: usize = 2;
-/// Seeds of a row for each of its neighbours.
-const SEEDS: usize = 2;
+/// Cells that rows visit before all pairs are compared, so that few pass.
+const FIRST_VISITS: usize = 16;
+/// Rows whose true neighbours tell how many cells must be visited, and how many were found.
+const SAMPLE: usize = 1000;
+/// Where one in so many cells must be visited, comparing all pairs costs no more.
+const WORTH_IT: usize = 4;
+
+/// How many of the true neighbours must be found where some may be missed.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Near {
+    /// Their share, above 0 and at most 1.
+    pub recall: f64,
+    /// Chooses the cells.
+    pub seed: u64,
+}
+
+/// Candidates of a row that are judged: codes leave some doubt about which are nearest.
+fn judged(k: usize) -> usize {
+    k + k / 2 + 8
+}
 
 impl Index<'_> {
     /// The `k` rows nearest to each row, itself left out, in the rows' order.
@@ -35,34 +56,52 @@ impl Index<'_> {
     ///
     /// As [`Index::search_with`].
     pub fn neighbors(&self, k: usize, run: Run<'_>) -> Result<Hits> {
-        let (state, lists, mut hits) = self.neighbor_lists(k, run)?;
+        let (state, lists, _, mut hits) = self.neighbor_lists(k, None, run)?;
         lists.iter().flatten().for_each(|list| hits.push(&state, list, true));
         Ok(hits)
     }
 
     /// As [`Index::neighbors`], with the places of rows in the order of [`Index::ids`] instead of ids.
     ///
+    /// Where `near` allows it, only the rows that lie in the cells nearest to each row are compared with
+    /// it. Then the share of the true neighbours that was found, as measured on some rows, comes as
+    /// well; none where all pairs were compared after all.
+    ///
     /// # Errors
     ///
-    /// As [`Index::neighbors`].
-    pub fn neighbor_places(&self, k: usize, run: Run<'_>) -> Result<Hits> {
-        let (state, lists, mut hits) = self.neighbor_lists(k, run)?;
+    /// As [`Index::neighbors`]; `InvalidParameter` also if the recall is not above 0 and at most 1.
+    pub fn neighbor_places(
+        &self,
+        k: usize,
+        near: Option<Near>,
+        run: Run<'_>,
+    ) -> Result<(Hits, Option<f64>)> {
+        if let Some(Near { recall, .. }) =
+            near.filter(|near| !(0.0 < near.recall && near.recall <= 1.0))
+        {
+            return Err(Error::invalid(format!(
+                "expected recall above 0 and up to 1, got {recall}"
+            )));
+        }
+        let (state, lists, recall, mut hits) = self.neighbor_lists(k, near, run)?;
         let places = state.places();
         for list in lists.iter().flatten() {
             hits.ids.extend(list.iter().map(|near| i64::from(places[near.row as usize])));
             hits.distances.extend(list.iter().map(|near| near.distance));
             hits.offsets.push(hits.ids.len());
-            hits.exact.push(true);
+            hits.exact.push(recall.is_none());
         }
-        Ok(hits)
+        Ok((hits, recall))
     }
 
-    /// The lists of all rows, of the state that they are of, and hits to be filled.
+    /// The lists of all rows, of the state that comes first; the recall if some may be missed; and hits to
+    /// be filled.
     fn neighbor_lists(
         &self,
         k: usize,
+        near: Option<Near>,
         run: Run<'_>,
-    ) -> Result<(Arc<State>, Vec<Option<List>>, Hits)> {
+    ) -> Result<(Arc<State>, Vec<Option<List>>, Option<f64>, Hits)> {
         if k == 0 {
             return Err(Error::invalid("expected k of at least 1, got 0"));
         }
@@ -71,13 +110,13 @@ impl Index<'_> {
         let k = k.min(state.len().saturating_sub(1));
         let mut hits = Hits::default();
         hits.begin(k);
-        let lists = if k == 0 {
-            (0..state.len()).map(|_| Some(List::new())).collect()
+        let (lists, recall) = if k == 0 {
+            ((0..state.len()).map(|_| Some(List::new())).collect(), None)
         } else {
-            self.all_lists(&state, k, threads, monitor)?
+            self.all_lists(&state, k, near, threads, monitor)?
         };
         state.sound()?;
-        Ok((state, lists, hits))
+        Ok((state, lists, recall, hits))
     }
 
     /// Groups of rows that lie near each other, as the first row of each row's group.
@@ -117,52 +156,90 @@ impl Index<'_> {
         Ok(rows.iter().map(|&row| places[firsts[row as usize] as usize]).collect())
     }
 
-    /// The lists of all rows that are not removed, none for others.
+    /// The lists of all rows that are not removed, none for others; the recall if some may be missed.
     fn all_lists(
         &self,
         state: &State,
         k: usize,
+        near: Option<Near>,
         threads: usize,
         monitor: &mut dyn Monitor,
-    ) -> Result<Vec<Option<List>>> {
+    ) -> Result<(Vec<Option<List>>, Option<f64>)> {
         let fine = self.corpus(state, state.live.as_deref());
         let rows: Vec<u32> = state.live_rows().into_iter().map(|row| row as u32).collect();
         let distinct = Distinct::new(fine, &rows);
-        let pays = rows.len() >= FEW && distinct.rows.len() * REPEATED > rows.len();
+        let pays = self.metric.is_of_differences()
+            && rows.len() >= FEW
+            && distinct.rows.len() * REPEATED > rows.len();
         let narrow = if pays { self.narrow(state, threads, monitor)? } else { None };
         let swept = narrow.as_ref().unwrap_or(state);
         let corpus = self.corpus(swept, state.live.as_deref());
-        let pays = pays
-            && self.metric.is_of_differences()
-            && [fine, corpus].into_iter().all(Corpus::is_coded)
-            && exact::codes_prune(corpus, &rows, k);
+        let coded = pays && [fine, corpus].into_iter().all(Corpus::is_coded);
+        let prunes = coded && exact::codes_prune(corpus, &rows, k);
         let width = corpus.encoder.map_or(8 * self.dim, Encoder::swept) as u64;
-        let queries = if pays { rows.len() as u64 / 2 } else { distinct.rows.len() as u64 };
+        let queries = if prunes { rows.len() as u64 / 2 } else { distinct.rows.len() as u64 };
         let mut stages = Stages::new(monitor, queries * state.rows() as u64 * width);
-        let mut lists = if let Some(lane) = Lane::new(corpus, 0.0).filter(|_| pays) {
-            let nearby = Nearby::new(&lane, 0, threads, &mut stages)?;
-            let seeds = |row: u32, out: &mut Vec<u32>| nearby.of(row, SEEDS * k, out);
-            exact::pairs(corpus, fine, k, seeds, threads, &mut stages)?
+        let near = near.filter(|_| coded);
+        let seed = near.map_or(0, |near| near.seed);
+        let cells = if prunes || near.is_some() {
+            Cells::new(corpus, seed, threads, &mut stages)?
         } else {
-            (0..state.rows()).map(|_| None).collect()
+            None
+        };
+        let mut sample = None;
+        if let (Some(cells), Some(near)) = (&cells, near) {
+            let rows: Vec<u32> =
+                rows.iter().copied().step_by(rows.len().div_ceil(SAMPLE)).collect();
+            let found = self.searched(state, fine, &rows, k, threads, &mut stages)?;
+            let truth =
+                rows.iter().zip(found).map(|(&row, found)| others(&found, row, k)).collect();
+            let known = Sample { rows, truth };
+            sample = known.visits(cells, near.recall).map(|visits| (visits, known));
+        }
+        let mut lists = match (cells, &sample) {
+            (Some(cells), Some((visits, ..))) => {
+                let found = cells.candidates(corpus, *visits, judged(k), threads, &mut stages)?;
+                exact::judged(fine, k, &found, threads, &mut stages)?
+            }
+            (Some(cells), None) if prunes => {
+                let most = judged(k);
+                let seeds = cells.candidates(corpus, FIRST_VISITS, most, threads, &mut stages)?;
+                exact::pairs(corpus, fine, k, &seeds, threads, &mut stages)?
+            }
+            _ => (0..state.rows()).map(|_| None).collect(),
         };
         let missing = rows.iter().copied().filter(|&row| lists[row as usize].is_none());
         let (asked, same) = distinct.kinds(missing);
         for asked in asked.chunks(BLOCK) {
-            let queries = self.rows_together(state, asked);
-            let found = exact::search(fine, &queries, Goal::Nearest(k + 1), threads, &mut stages)?;
+            let found = self.searched(state, fine, asked, k, threads, &mut stages)?;
             stages.count((asked.len() * state.rows()) as u64 * width);
             for (first, found) in asked.iter().zip(found) {
                 for &row in &same[first] {
-                    // Where as many others come before it, a row is not among its own nearest.
-                    let mut list = List::new();
-                    list.extend(found.iter().filter(|near| near.row != row).take(k));
-                    lists[row as usize] = Some(list);
+                    lists[row as usize] = Some(others(&found, row, k));
                 }
             }
         }
         stages.finish()?;
-        Ok(lists)
+        let recall = sample.map(|(_, sample)| sample.recall(&lists));
+        Ok((lists, recall))
+    }
+
+    /// The `k` nearest of some rows and one more, which a row is itself if not too many are equal to it.
+    fn searched(
+        &self,
+        state: &State,
+        corpus: Corpus<'_>,
+        rows: &[u32],
+        k: usize,
+        threads: usize,
+        stages: &mut Stages<'_>,
+    ) -> Result<One<List>> {
+        let mut bytes = Vec::new();
+        for &row in rows {
+            state.chunks[row as usize / CHUNK].rows().copy_bytes(row as usize % CHUNK, &mut bytes);
+        }
+        let queries = Rows::from_bytes(bytes, self.dim, state.dtype.unwrap_or(DType::F32));
+        exact::search(corpus, &queries, Goal::Nearest(k + 1), threads, stages)
     }
 
     /// The state with codes that are shorter, if that pays where all rows are compared: axes may
@@ -188,14 +265,46 @@ impl Index<'_> {
         narrow.chunks = self.encode(&narrow, &blocks, None, threads, monitor)?;
         Ok(Some(narrow))
     }
+}
 
-    /// Copies of some rows.
-    fn rows_together(&self, state: &State, rows: &[u32]) -> Rows<'static> {
-        let mut bytes = Vec::new();
-        for &row in rows {
-            state.chunks[row as usize / CHUNK].rows().copy_bytes(row as usize % CHUNK, &mut bytes);
-        }
-        Rows::from_bytes(bytes, self.dim, state.dtype.unwrap_or(DType::F32))
+/// The first `k` that are not `row` itself.
+fn others(found: &List, row: u32, k: usize) -> List {
+    let mut list = List::new();
+    list.extend(found.iter().filter(|near| near.row != row).take(k));
+    list
+}
+
+/// Some rows and their true neighbours.
+struct Sample {
+    rows: Vec<u32>,
+    truth: Vec<List>,
+}
+
+impl Sample {
+    /// How many cells rows must visit for this recall; none if that is as much as all of them.
+    ///
+    /// Half of what may be missed is left to the codes, which choose among what was seen.
+    fn visits(&self, cells: &Cells, recall: f64) -> Option<usize> {
+        let pairs = self.rows.iter().zip(&self.truth).step_by(2);
+        let mut visits: Vec<usize> = pairs
+            .flat_map(|(&row, truth)| truth.iter().map(move |near| cells.visits(row, near.row)))
+            .collect();
+        visits.sort_unstable();
+        let wanted = visits.len() as f64 * (1.0 + recall) / 2.0;
+        let visits = visits[(wanted.ceil() as usize).clamp(1, visits.len()) - 1];
+        (visits <= cells.known() && visits * WORTH_IT <= cells.len()).then_some(visits)
+    }
+
+    /// The share of the true neighbours in lists of all rows; equally far ones count.
+    fn recall(&self, lists: &[Option<List>]) -> f64 {
+        // Not of the rows that chose how many cells were visited, which that flatters.
+        let told = self.rows.iter().zip(&self.truth).skip(1).step_by(2);
+        let shares = told.map(|(&row, truth)| {
+            let far = truth.last().map_or(0.0, |last| last.distance);
+            let list = lists[row as usize].iter().flat_map(|list| list.iter());
+            list.filter(|near| near.distance <= far).count() as f64 / truth.len() as f64
+        });
+        shares.sum::<f64>() / (self.rows.len() / 2) as f64
     }
 }
 

@@ -82,13 +82,10 @@ impl Index<'_> {
     ) -> Result<WhyNot> {
         let (threads, monitor) = run.parts()?;
         let monitor = &mut Hushed(monitor);
-        if k == 0 {
-            return Err(Error::invalid("expected k of at least 1, got 0"));
-        }
         if query.len() != 1 {
             return Err(Error::invalid(format!("expected one query, got {}", query.len())));
         }
-        let (state, selection) = self.asked(query, options)?;
+        let (state, selection) = self.asked(query, Goal::Nearest(k), options)?;
         query.check("queries")?;
         let corpus = self.corpus(&state, selection.as_deref());
         let mut why = WhyNot {

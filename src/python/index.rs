@@ -21,7 +21,7 @@ use super::monitor;
 use super::records::{Records, escaped, free_name, stream};
 use super::report::{self, Explanation, HealthReport, RecallReport, WhyNot};
 use crate::error::Error;
-use crate::index::{self, Filter, Method, Options};
+use crate::index::{self, Filter, Method, Near, Options};
 use crate::metric::Metric;
 use crate::rows::{DType, Rows};
 use crate::table::{self, Key, Keys, Kind, Table, refused};
@@ -658,21 +658,28 @@ impl Index {
     }
 
     /// Find the rows nearest to each row, itself left out, as their numbers; see `omendb.knn_graph`.
-    #[pyo3(signature = (k, *, threads=None, progress=None),
-           text_signature = "($self, k, *, threads=None, progress=False)")]
+    ///
+    /// With a ``recall`` some may be missed, and the share that was found comes as well; without, or
+    /// where all pairs were compared after all, None.
+    #[pyo3(signature = (k, *, recall=None, seed=None, threads=None, progress=None),
+           text_signature = "($self, k, *, recall=None, seed=0, threads=None, progress=False)")]
     fn _neighbors(
         &self,
         py: Python<'_>,
         k: Count,
+        recall: Option<f64>,
+        seed: Option<&Bound<'_, PyAny>>,
         threads: Option<&Bound<'_, PyAny>>,
         progress: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<Hits> {
+    ) -> PyResult<(Hits, Option<f64>)> {
         let threads = self::threads(threads)?;
         let n = self.index.len();
-        let hits = monitor::run(py, progress, n, "row", usize::MAX, threads, |run| {
-            self.index.neighbor_places(k.0, run)
+        let seed = self::seed(seed)?;
+        let near = recall.map(|recall| Near { recall, seed });
+        let (hits, recall) = monitor::run(py, progress, n, "row", usize::MAX, threads, |run| {
+            self.index.neighbor_places(k.0, near, run)
         })?;
-        Ok(Hits::new(py, hits, None, self.double(), false))
+        Ok((Hits::new(py, hits, None, self.double(), false), recall))
     }
 
     /// Find groups of rows that lie near each other; see `omendb.duplicates`.
@@ -1094,8 +1101,8 @@ impl Index {
     /// ----------
     /// query : array-like of shape (dim,) or (1, dim)
     ///     One query.
-    /// id : int
-    ///     The id of the row.
+    /// id : int, str or uuid.UUID
+    ///     The id of the row, of the index's type.
     /// k : int, default=10
     ///     Neighbours that are asked for.
     /// method, effort, filter, where

@@ -1,0 +1,489 @@
+//! Rows that may be near each row, by the cells that they lie in.
+//!
+//! The means of some random rows' neighbourhoods are *leaders*, and a row lies in the *cell* of the
+//! leader nearest to it. It visits the cells whose leaders come first for it, and is compared there with
+//! all rows of the cell, by the products of their codes. Each comparison counts for both: of two near
+//! rows that lie at the far ends of their cells, one often visits the other's. Where every row would
+//! have to visit most cells, as in random data of many dimensions, comparing all pairs is no slower.
+//!
+//! For each row the best candidates are kept, by their scores alone, so that the result does not depend
+//! on the order in which cells are worked on. Whoever asks judges them.
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::sweep::threshold;
+use crate::codes::{Codes, Encoder, Scratch};
+use crate::corpus::{CHUNK, Corpus};
+use crate::error::Result;
+use crate::kernels::float::dispatch;
+use crate::kernels::int8::{self, GROUP, Group, LIMIT, PANEL, Panel, Passed, Ratios, STEP};
+use crate::metric::Metric;
+use crate::random::Random;
+use crate::rows::Rows;
+use crate::threads::Stages;
+
+/// Cells for the square root of the number of rows.
+const CELLS: f64 = 4.0;
+/// Rows of a cell, at least, on average.
+const LEAST: usize = 16;
+/// Rows that each leader is learned from, about, and how often.
+const LESSONS: usize = 16;
+const TURNS: usize = 2;
+/// Cells that a row knows the order of.
+const VISITS: usize = 128;
+/// Cells that are visited in one go: the lists of visitors take memory. The first go is short, so
+/// that the others begin with good candidates.
+const FIRST_GO: usize = 2;
+const GO: usize = 16;
+/// What a column collects before it is handed over.
+const WAITING: usize = 32;
+
+/// Which cells each row would visit, in order.
+#[derive(Debug)]
+pub(crate) struct Cells {
+    /// `width` cells of each row, the nearest first.
+    nearest: Vec<u16>,
+    width: usize,
+    /// The rows of each cell.
+    members: Vec<Vec<u32>>,
+}
+
+/// The best candidates of all rows.
+#[derive(Debug)]
+pub(crate) struct Candidates {
+    /// Places of each row.
+    most: usize,
+    /// `most` entries of each row of a chunk, zeros where there are fewer.
+    chunks: Vec<Mutex<Vec<u64>>>,
+    /// The worst score of each row's candidates, a float32, once it has all it may.
+    cuts: Vec<AtomicU32>,
+}
+
+/// A candidate of a row.
+#[derive(Debug, Clone, Copy)]
+struct Found {
+    row: u32,
+    other: u32,
+    score: f32,
+}
+
+/// A candidate as a number: the higher its score, and of equal scores the lower its row, the larger.
+fn entry(score: f32, row: u32) -> u64 {
+    let bits = score.to_bits();
+    let ordered = if bits >> 31 == 0 { bits | 1 << 31 } else { !bits };
+    u64::from(ordered) << 32 | u64::from(!row)
+}
+
+/// The score of an entry.
+fn score_of(entry: u64) -> f32 {
+    let ordered = (entry >> 32) as u32;
+    f32::from_bits(if ordered >> 31 == 0 { !ordered } else { ordered & !(1 << 31) })
+}
+
+/// The worst of some entries.
+#[inline(always)]
+fn least(entries: &[u64]) -> u64 {
+    entries.iter().copied().fold(u64::MAX, u64::min)
+}
+
+/// The row of an entry.
+fn row_of(entry: u64) -> u32 {
+    !(entry as u32)
+}
+
+impl Candidates {
+    fn new(corpus: Corpus<'_>, most: usize) -> Self {
+        let chunks = corpus.chunks.iter().map(|chunk| Mutex::new(vec![0; chunk.len() * most]));
+        let least = || AtomicU32::new(f32::MIN.to_bits());
+        let cuts = (0..corpus.rows()).map(|_| least()).collect();
+        Self { most, chunks: chunks.collect(), cuts }
+    }
+
+    fn cut(&self, row: u32) -> f32 {
+        f32::from_bits(self.cuts[row as usize].load(Ordering::Relaxed))
+    }
+
+    /// What a row asks for, so low that rounding leaves nothing out. Less than any score, but not −∞,
+    /// which empty columns have.
+    fn wanted(&self, row: u32) -> f32 {
+        threshold(f64::from(self.cut(row))).max(f32::MIN)
+    }
+
+    fn lock(&self, row: u32) -> MutexGuard<'_, Vec<u64>> {
+        self.chunks[row as usize / CHUNK].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The places of a row.
+    fn places(&self, row: u32) -> Range<usize> {
+        let first = row as usize % CHUNK * self.most;
+        first..first + self.most
+    }
+
+    /// Adds what was found for rows of one chunk.
+    fn add(&self, found: &mut Vec<Found>) {
+        let Some(first) = found.first() else { return };
+        let mut entries = self.lock(first.row);
+        dispatch(
+            #[inline(always)]
+            || {
+                for found in found.iter().filter(|found| found.score >= self.cut(found.row)) {
+                    self.push(&mut entries[self.places(found.row)], *found);
+                }
+            },
+        );
+        found.clear();
+    }
+
+    /// Adds a candidate: once, with the better of its scores, as the codes of each side give one.
+    #[inline(always)]
+    fn push(&self, entries: &mut [u64], found: Found) {
+        let new = entry(found.score, found.other);
+        let same = |entry: u64| entry as u32 == new as u32;
+        if entries.iter().fold(false, |any, &entry| any | same(entry)) {
+            entries
+                .iter_mut()
+                .filter(|entry| same(**entry))
+                .for_each(|entry| *entry = new.max(*entry));
+        } else {
+            let worst = least(entries);
+            let Some(place) = entries.iter().position(|&entry| entry == worst) else { return };
+            entries[place] = new.max(worst);
+        }
+        let worst = least(entries);
+        if worst > 0 {
+            self.cuts[found.row as usize].store(score_of(worst).to_bits(), Ordering::Relaxed);
+        }
+    }
+
+    /// How many a row may have.
+    pub(crate) fn most(&self) -> usize {
+        self.most
+    }
+
+    /// The candidates of a row.
+    pub(crate) fn of(&self, row: u32, out: &mut Vec<u32>) {
+        let entries = self.lock(row);
+        let entries = entries[self.places(row)].iter().filter(|&&entry| entry > 0);
+        out.extend(entries.map(|&entry| row_of(entry)));
+    }
+}
+
+/// Packs rows as columns. Codes that are too large for this panel's kernel become smaller ones.
+fn pack<'a>(
+    steps: usize,
+    limit: i8,
+    mut panel: Panel,
+    records: impl Iterator<Item = &'a [u8]>,
+) -> Panel {
+    let mut codes = Vec::with_capacity(steps * STEP);
+    let (limit, most) = (i32::from(limit), i32::from(LIMIT));
+    for (q, record) in records.enumerate() {
+        codes.clear();
+        codes.extend(record[..steps * STEP].iter().map(|&code| {
+            let code = i32::from(code as i8);
+            if limit == most {
+                return code as i8;
+            }
+            let half = if code < 0 { -most / 2 } else { most / 2 };
+            ((code * limit + half) / most) as i8
+        }));
+        panel.put(q, &codes);
+        let (factor, bias, _) = int8::meta(record, steps);
+        panel.scale[q] = factor * (most as f32 / limit as f32);
+        panel.bias[q] = bias;
+    }
+    panel
+}
+
+impl Cells {
+    /// Chooses the leaders and finds the nearest of each row that may answer.
+    ///
+    /// `None` where there are no codes.
+    pub(crate) fn new(
+        corpus: Corpus<'_>,
+        seed: u64,
+        threads: usize,
+        stages: &mut Stages<'_>,
+    ) -> Result<Option<Self>> {
+        let Some(encoder) = corpus.encoder else { return Ok(None) };
+        let n = corpus.rows();
+        let count = ((n as f64).sqrt() * CELLS) as usize;
+        let count = count.min(n / LEAST).clamp(1, usize::from(u16::MAX));
+        let mut random = Random(seed);
+        let allowed = |rows: Vec<u32>| -> Vec<u32> {
+            rows.into_iter().filter(|&row| corpus.is_allowed(row as usize)).collect()
+        };
+        let mut leaders = Vec::new();
+        let mut row = vec![0.0; corpus.dim];
+        for leader in allowed(random.sample(count, n)) {
+            corpus.read(leader, &mut row);
+            leaders.extend_from_slice(&row);
+        }
+        for _ in 0..TURNS {
+            let Some(codes) = encode(corpus, encoder, &leaders)? else { return Ok(None) };
+            let lessons = allowed(random.sample(count * LESSONS, n));
+            let nearest = nearest(corpus, encoder, &codes, &lessons, 1, threads, stages)?;
+            learn(corpus, &lessons, &nearest, &mut leaders);
+        }
+        let Some(codes) = encode(corpus, encoder, &leaders)? else { return Ok(None) };
+        let width = VISITS.min(leaders.len() / corpus.dim);
+        let rows: Vec<u32> = (0..n as u32).collect();
+        let nearest = nearest(corpus, encoder, &codes, &rows, width, threads, stages)?;
+        let mut members = vec![Vec::new(); leaders.len() / corpus.dim];
+        for row in 0..n {
+            if corpus.is_allowed(row) {
+                members[usize::from(nearest[row * width])].push(row as u32);
+            }
+        }
+        Ok(Some(Self { nearest, width, members }))
+    }
+
+    /// How many cells rows must visit for two of them to be compared: the first of the two to come.
+    pub(crate) fn visits(&self, a: u32, b: u32) -> usize {
+        let place = |row: u32, other: u32| {
+            let cell = self.of(other)[0];
+            self.of(row).iter().position(|&visited| visited == cell).unwrap_or(self.width)
+        };
+        place(a, b).min(place(b, a)) + 1
+    }
+
+    /// How many cells there are.
+    pub(crate) fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    /// How many cells each row knows the order of; [`Cells::visits`] says one more for all others.
+    pub(crate) fn known(&self) -> usize {
+        self.width
+    }
+
+    fn of(&self, row: u32) -> &[u16] {
+        &self.nearest[row as usize * self.width..][..self.width]
+    }
+
+    /// The `most` best candidates of each row after visits to `visits` cells.
+    pub(crate) fn candidates(
+        &self,
+        corpus: Corpus<'_>,
+        visits: usize,
+        most: usize,
+        threads: usize,
+        stages: &mut Stages<'_>,
+    ) -> Result<Candidates> {
+        let candidates = Candidates::new(corpus, most);
+        let visits = visits.min(self.width);
+        let mut from = 0;
+        while from < visits {
+            let to = visits.min(if from == 0 { FIRST_GO } else { from + GO });
+            self.go(corpus, from..to, &candidates, threads, stages)?;
+            from = to;
+        }
+        Ok(candidates)
+    }
+
+    /// Lets every row visit some of its cells.
+    fn go(
+        &self,
+        corpus: Corpus<'_>,
+        range: Range<usize>,
+        candidates: &Candidates,
+        threads: usize,
+        stages: &mut Stages<'_>,
+    ) -> Result<()> {
+        let Some(encoder) = corpus.encoder else { return Ok(()) };
+        let mut visitors = vec![Vec::new(); self.members.len()];
+        for row in (0..corpus.rows()).filter(|&row| corpus.is_allowed(row)) {
+            for &cell in &self.of(row as u32)[range.clone()] {
+                visitors[usize::from(cell)].push(row as u32);
+            }
+        }
+        let steps = encoder.steps();
+        let record = |row: u32| {
+            let codes = corpus.chunks[row as usize / CHUNK].codes(encoder);
+            codes.map_or(&[][..], |codes| {
+                &codes.record(row as usize % CHUNK)[..int8::record_bytes(steps)]
+            })
+        };
+        let work = |cell: usize| {
+            (self.members[cell].len() * visitors[cell].len() * encoder.swept()) as u64
+        };
+        let total = (0..self.members.len()).map(work).sum();
+        let limit = int8::sweep_limit(corpus.isa);
+        stages.run(threads, self.members.len(), total, |cell, worker| {
+            let (members, visitors) = (&self.members[cell], &visitors[cell]);
+            let mut panels: Vec<Panel> = members
+                .chunks(PANEL)
+                .map(|members| {
+                    let panel = Panel::for_pairs(corpus.isa, members.len(), steps);
+                    let records = members.iter().map(|&row| record(row));
+                    let mut panel = pack(steps, limit, panel, records);
+                    for (q, &row) in members.iter().enumerate() {
+                        panel.threshold[q] = candidates.wanted(row);
+                    }
+                    panel
+                })
+                .collect();
+            let mut passed = Passed::new();
+            let mut found = Vec::new();
+            let mut waiting = vec![Vec::new(); members.len()];
+            let mut records = Vec::new();
+            for rows in visitors.chunks(GROUP) {
+                records.clear();
+                let mut thresholds = [f32::INFINITY; GROUP];
+                for (&row, wanted) in rows.iter().zip(&mut thresholds) {
+                    records.extend_from_slice(record(row));
+                    *wanted = candidates.wanted(row);
+                }
+                records.resize(GROUP * int8::record_bytes(steps), 0);
+                let ratios = Ratios::default();
+                let group = Group { records: &records, ratios, thresholds: Some(&thresholds) };
+                let there = (1u32 << rows.len()) - 1;
+                for (p, panel) in panels.iter_mut().enumerate() {
+                    let mut hits = int8::sweep(corpus.isa, group, panel, &mut passed) & there;
+                    while hits != 0 {
+                        let r = hits.trailing_zeros() as usize;
+                        hits &= hits - 1;
+                        let (factor, bias) = (group.factor(r, steps), group.bias(r, steps));
+                        let mut mask = passed.masks[r];
+                        while mask != 0 {
+                            let q = mask.trailing_zeros() as usize;
+                            mask &= mask - 1;
+                            let column = p * PANEL + q;
+                            let (row, member) = (rows[r], members[column]);
+                            if row == member {
+                                continue;
+                            }
+                            let product = passed.sums[r][q] as f32 * (factor * panel.scale[q]);
+                            let score = product + panel.bias[q];
+                            if score >= candidates.cut(row) {
+                                let chunk = |row: u32| row as usize / CHUNK;
+                                if found.last().is_some_and(|f: &Found| chunk(f.row) != chunk(row))
+                                {
+                                    candidates.add(&mut found);
+                                }
+                                found.push(Found { row, other: member, score });
+                            }
+                            let score = product + bias;
+                            if score >= candidates.cut(member) {
+                                let own: &mut Vec<Found> = &mut waiting[column];
+                                own.push(Found { row: member, other: row, score });
+                                if own.len() == WAITING {
+                                    candidates.add(own);
+                                    panel.threshold[q] = candidates.wanted(member);
+                                }
+                            }
+                        }
+                    }
+                }
+                if !worker.advance((GROUP * members.len() * encoder.swept()) as u64) {
+                    return;
+                }
+            }
+            candidates.add(&mut found);
+            waiting.iter_mut().for_each(|own| candidates.add(own));
+        })?;
+        Ok(())
+    }
+}
+
+/// Codes of leaders.
+fn encode(corpus: Corpus<'_>, encoder: &Encoder, leaders: &[f64]) -> Result<Option<Codes>> {
+    let rows = Rows::from_vec(leaders.to_vec(), corpus.dim)?;
+    Ok(encoder.encode(&rows, None, &mut Scratch::default()))
+}
+
+/// Makes each leader the mean of the rows that it is the nearest of.
+fn learn(corpus: Corpus<'_>, rows: &[u32], nearest: &[u16], leaders: &mut [f64]) {
+    let dim = corpus.dim;
+    let mut sums = vec![0.0; leaders.len()];
+    let mut counts = vec![0u32; leaders.len() / dim];
+    let mut wide = vec![0.0; dim];
+    for (&row, &leader) in rows.iter().zip(nearest) {
+        corpus.read(row, &mut wide);
+        let leader = usize::from(leader);
+        let factor = if corpus.metric == Metric::Cosine {
+            let square: f64 = wide.iter().map(|x| x * x).sum();
+            if square == 0.0 { 0.0 } else { 1.0 / square.sqrt() }
+        } else {
+            1.0
+        };
+        counts[leader] += 1;
+        sums[leader * dim..][..dim].iter_mut().zip(&wide).for_each(|(sum, x)| *sum += x * factor);
+    }
+    for (leader, &count) in counts.iter().enumerate().filter(|(_, count)| **count > 0) {
+        let range = leader * dim..(leader + 1) * dim;
+        let mean = sums[range.clone()].iter().map(|sum| sum / f64::from(count));
+        leaders[range].iter_mut().zip(mean).for_each(|(leader, mean)| *leader = mean);
+    }
+}
+
+/// The `width` nearest leaders of some rows, the nearest first.
+fn nearest(
+    corpus: Corpus<'_>,
+    encoder: &Encoder,
+    leaders: &Codes,
+    rows: &[u32],
+    width: usize,
+    threads: usize,
+    stages: &mut Stages<'_>,
+) -> Result<Vec<u16>> {
+    let steps = encoder.steps();
+    let bytes = int8::record_bytes(steps);
+    let count = leaders.len();
+    let panels: Vec<Panel> = (0..count)
+        .step_by(PANEL)
+        .map(|first| {
+            let last = count.min(first + PANEL);
+            let panel = Panel::for_products(corpus.isa, last - first, steps);
+            pack(steps, LIMIT, panel, (first..last).map(|leader| leaders.record(leader)))
+        })
+        .collect();
+    let operations = (CHUNK * count * encoder.swept()) as u64;
+    let tasks = rows.len().div_ceil(CHUNK);
+    let parts = stages.run(threads, tasks, operations * tasks as u64, |task, worker| {
+        let mut sums = [[0; PANEL]; GROUP];
+        let mut keys: [Vec<u64>; GROUP] = Default::default();
+        let mut records = Vec::new();
+        let mut out = Vec::with_capacity(CHUNK * width);
+        for rows in rows[task * CHUNK..rows.len().min((task + 1) * CHUNK)].chunks(GROUP) {
+            records.clear();
+            for &row in rows {
+                let codes = corpus.chunks[row as usize / CHUNK].codes(encoder);
+                if let Some(codes) = codes {
+                    records.extend_from_slice(&codes.record(row as usize % CHUNK)[..bytes]);
+                }
+            }
+            records.resize(GROUP * bytes, 0);
+            let group = Group { records: &records, ratios: Ratios::default(), thresholds: None };
+            keys.iter_mut().for_each(Vec::clear);
+            for (p, panel) in panels.iter().enumerate() {
+                int8::products(corpus.isa, group, panel, &mut sums);
+                for (r, keys) in keys[..rows.len()].iter_mut().enumerate() {
+                    let factor = group.factor(r, steps);
+                    let len = (count - p * PANEL).min(PANEL);
+                    keys.extend(sums[r][..len].iter().enumerate().map(|(q, &sum)| {
+                        let score = sum as f32 * (factor * panel.scale[q]) + panel.bias[q];
+                        // Descending scores as ascending whole numbers.
+                        let bits = score.to_bits();
+                        let bits = if bits >> 31 == 0 { !bits & 0x7fff_ffff } else { bits };
+                        u64::from(bits) << 32 | (p * PANEL + q) as u64
+                    }));
+                }
+            }
+            for keys in &mut keys[..rows.len()] {
+                if width < keys.len() {
+                    keys.select_nth_unstable(width - 1);
+                }
+                keys[..width].sort_unstable();
+                out.extend(keys[..width].iter().map(|&key| key as u16));
+            }
+            if !worker.advance((GROUP * count * encoder.swept()) as u64) {
+                break;
+            }
+        }
+        out
+    })?;
+    Ok(parts.concat())
+}
