@@ -14,7 +14,6 @@ use std::any::Any;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
 use crate::error::{Error, Result};
@@ -226,12 +225,11 @@ impl<'a> Rows<'a> {
             DType::F64 => widen::<f64, f64>(data, out, |x| x),
             DType::I8 => widen::<i8, f64>(data, out, f64::from),
             DType::U8 => widen::<u8, f64>(data, out, f64::from),
-            // Hardware converts half precision to float32 only, eight numbers at a time.
-            DType::F16 => {
-                widen_half(data, out, f16::from_bits, HalfFloatSliceExt::convert_to_f32_slice);
-            }
+            DType::F16 => widen::<u16, f64>(data, out, |bits| f64::from(half(bits))),
             DType::BF16 => {
-                widen::<u16, f64>(data, out, |x| f64::from(bf16::from_bits(x).to_f32()));
+                widen::<u16, f64>(data, out, |bits| {
+                    f64::from(f32::from_bits(u32::from(bits) << 16))
+                });
             }
         }
     }
@@ -345,23 +343,22 @@ fn widen<T: Copy, U>(data: *const u8, out: &mut [U], convert: impl Fn(T) -> U) {
     }
 }
 
-fn widen_half<H: Copy>(
-    data: *const u8,
-    out: &mut [f64],
-    from_bits: impl Fn(u16) -> H,
-    convert: impl Fn(&[H], &mut [f32]),
-) {
-    const BLOCK: usize = 128;
-    let mut bits = [from_bits(0); BLOCK];
-    let mut floats = [0.0f32; BLOCK];
-    for (b, block) in out.chunks_mut(BLOCK).enumerate() {
-        let n = block.len();
-        widen::<u16, H>(data.wrapping_add(b * BLOCK * 2), &mut bits[..n], &from_bits);
-        convert(&bits[..n], &mut floats[..n]);
-        for (slot, &x) in block.iter_mut().zip(&floats[..n]) {
-            *slot = f64::from(x);
-        }
-    }
+/// A number of half precision in float32, by operations that a compiler makes vectors of: the
+/// hardware's own conversion would have to be called for.
+#[inline(always)]
+fn half(bits: u16) -> f32 {
+    let magnitude = u32::from(bits & 0x7fff) << 13;
+    let rebased = magnitude + (112 << 23);
+    // Infinity and what is no number have the largest exponent, here as there.
+    let special = rebased + (112 << 23);
+    // Without an exponent there is no hidden bit: it is set, and taken away again.
+    let small = f32::from_bits(rebased + (1 << 23)) - f32::from_bits(113 << 23);
+    let value = match magnitude >> 23 {
+        31 => special,
+        0 => small.to_bits(),
+        _ => rebased,
+    };
+    f32::from_bits(value | u32::from(bits & 0x8000) << 16)
 }
 
 impl std::fmt::Debug for Rows<'_> {
@@ -373,6 +370,14 @@ impl std::fmt::Debug for Rows<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_half_is_what_it_should_be() {
+        for bits in 0..=u16::MAX {
+            let (found, expected) = (half(bits), f16::from_bits(bits).to_f32());
+            assert!(found.to_bits() == expected.to_bits() || found.is_nan() && expected.is_nan());
+        }
+    }
 
     #[test]
     fn every_number_type_widens_without_rounding() {

@@ -134,7 +134,17 @@ def trial(call, seconds):
 
 @pytest.mark.parametrize("threads", [1, None])
 @pytest.mark.parametrize(
-    "call", ["search cosine", "search manhattan", "search_radius", "wide filter", "health"]
+    "call",
+    [
+        "search cosine",
+        "search manhattan",
+        "search_radius",
+        "wide filter",
+        "health",
+        "knn_graph exact",
+        "knn_graph approximate",
+        "duplicates",
+    ],
 )
 def test_ctrl_c_ends_a_long_search_within_200_ms(call: str, threads: int | None) -> None:
     script = f"""{INTERRUPT}
@@ -146,6 +156,11 @@ calls = {{
     "search_radius": lambda: index.search_radius(Q, 0.4, threads=threads),
     "wide filter": lambda: index.search(Q, 10, filter=mask, threads=threads),
     "health": lambda: index.health(sample=len(index), threads=threads),
+    "knn_graph exact": lambda: omendb.knn_graph(index, 10, method="exact", threads=threads),
+    "knn_graph approximate": lambda: omendb.knn_graph(
+        index, 10, method="approximate", recall=0.9, threads=threads
+    ),
+    "duplicates": lambda: omendb.duplicates(index, 0.1, threads=threads),
 }}
 run = calls.get(what, lambda: index.search(Q, 10, threads=threads))
 before = state(index)
@@ -185,7 +200,7 @@ for _ in range(8):
     times.append(trial(calls[sys.argv[1]], seconds * (0.5 if sys.argv[1] == "update" else 1)))
     ended = times[-1] is None or state(index) != before
     if ended and sys.argv[1] != "build":
-        # The signal came after the work, be it before the next line of Python: nothing is half done.
+        # The signal came after the work, be it before Python's next line: nothing is half done.
         grown = len(X) if sys.argv[1] == "add" else 0
         assert len(index) == len(ids) + grown
         assert grown or np.array_equal(index.vectors, other)

@@ -36,7 +36,7 @@ const VISITS: usize = 128;
 /// Cells that are visited in one go: the lists of visitors take memory. The first go is short, so
 /// that the others begin with good candidates.
 const FIRST_GO: usize = 2;
-const GO: usize = 16;
+const GO: usize = 32;
 /// What a column collects before it is handed over.
 const WAITING: usize = 32;
 
@@ -177,22 +177,17 @@ fn pack<'a>(
     mut panel: Panel,
     records: impl Iterator<Item = &'a [u8]>,
 ) -> Panel {
-    let mut codes = Vec::with_capacity(steps * STEP);
-    let (limit, most) = (i32::from(limit), i32::from(LIMIT));
+    let mut codes = vec![0; steps * STEP];
     for (q, record) in records.enumerate() {
-        codes.clear();
-        codes.extend(record[..steps * STEP].iter().map(|&code| {
-            let code = i32::from(code as i8);
-            if limit == most {
-                return code as i8;
-            }
-            let half = if code < 0 { -most / 2 } else { most / 2 };
-            ((code * limit + half) / most) as i8
-        }));
-        panel.put(q, &codes);
         let (factor, bias, _) = int8::meta(record, steps);
-        panel.scale[q] = factor * (most as f32 / limit as f32);
-        panel.bias[q] = bias;
+        (panel.scale[q], panel.bias[q]) = (factor, bias);
+        codes.iter_mut().zip(record).for_each(|(code, &byte)| *code = byte as i8);
+        if limit < LIMIT {
+            let limit = i16::from(limit);
+            codes.iter_mut().for_each(|code| *code = ((i16::from(*code) * limit + 64) >> 7) as i8);
+            panel.scale[q] *= 128.0 / f32::from(limit);
+        }
+        panel.put(q, &codes);
     }
     panel
 }

@@ -32,6 +32,8 @@ const REPEATED: usize = 2;
 const FIRST_VISITS: usize = 16;
 /// Rows whose true neighbours tell how many cells must be visited, and how many were found.
 const SAMPLE: usize = 1000;
+/// Of what may be missed, the share that may lie in cells that are not visited.
+const UNSEEN: f64 = 0.7;
 /// Where one in so many cells must be visited, comparing all pairs costs no more.
 const WORTH_IT: usize = 4;
 
@@ -46,7 +48,7 @@ pub struct Near {
 
 /// Candidates of a row that are judged: codes leave some doubt about which are nearest.
 fn judged(k: usize) -> usize {
-    k + k / 2 + 8
+    2 * k + 8
 }
 
 impl Index<'_> {
@@ -179,7 +181,7 @@ impl Index<'_> {
         let width = corpus.encoder.map_or(8 * self.dim, Encoder::swept) as u64;
         let queries = if prunes { rows.len() as u64 / 2 } else { distinct.rows.len() as u64 };
         let mut stages = Stages::new(monitor, queries * state.rows() as u64 * width);
-        let near = near.filter(|_| coded);
+        let near = near.filter(|near| coded && near.recall < 1.0);
         let seed = near.map_or(0, |near| near.seed);
         let cells = if prunes || near.is_some() {
             Cells::new(corpus, seed, threads, &mut stages)?
@@ -283,14 +285,14 @@ struct Sample {
 impl Sample {
     /// How many cells rows must visit for this recall; none if that is as much as all of them.
     ///
-    /// Half of what may be missed is left to the codes, which choose among what was seen.
+    /// The rest of what may be missed is left to the codes, which choose among what was seen.
     fn visits(&self, cells: &Cells, recall: f64) -> Option<usize> {
         let pairs = self.rows.iter().zip(&self.truth).step_by(2);
         let mut visits: Vec<usize> = pairs
             .flat_map(|(&row, truth)| truth.iter().map(move |near| cells.visits(row, near.row)))
             .collect();
         visits.sort_unstable();
-        let wanted = visits.len() as f64 * (1.0 + recall) / 2.0;
+        let wanted = visits.len() as f64 * (1.0 - (1.0 - recall) * UNSEEN);
         let visits = visits[(wanted.ceil() as usize).clamp(1, visits.len()) - 1];
         (visits <= cells.known() && visits * WORTH_IT <= cells.len()).then_some(visits)
     }
