@@ -13,7 +13,7 @@ use crate::kernels::float::Judge;
 use crate::metric::Metric;
 use crate::random::Random;
 use crate::selection::Selection;
-use crate::threads::Silent;
+use crate::threads::{Silent, Stages};
 
 const SEED: u64 = 20_240_229;
 const PRODUCTS: [Metric; 4] =
@@ -92,6 +92,12 @@ impl Set {
         out
     }
 
+    fn corpus<'a>(&'a self, allowed: Option<&'a Selection>, isa: Isa) -> Corpus<'a> {
+        let (metric, dim, chunks) = (self.metric, self.dim, &self.chunks[..]);
+        let encoder = self.encoder.as_ref();
+        Corpus { metric, dim, chunks, encoder, allowed, isa, tally: None }
+    }
+
     /// Every row by its distance: what the definition says.
     fn twin(&self, query: &[f64]) -> Vec<Neighbor> {
         let judge = Judge::new(self.metric, query);
@@ -111,9 +117,7 @@ impl Set {
         isa: Isa,
         threads: usize,
     ) -> Vec<Vec<Neighbor>> {
-        let (metric, dim, chunks) = (self.metric, self.dim, &self.chunks[..]);
-        let encoder = self.encoder.as_ref();
-        let corpus = Corpus { metric, dim, chunks, encoder, allowed, isa, tally: None };
+        let corpus = self.corpus(allowed, isa);
         let lists = search(corpus, queries, goal, threads, &mut Silent).unwrap();
         lists.into_iter().map(List::take).collect()
     }
@@ -388,6 +392,87 @@ fn many_chunks_in_strides_and_parts_get_the_twins_answers() {
     for metric in [Metric::Euclidean, Metric::Cosine] {
         let set = Set::from_values(metric, values.clone(), dim);
         set.check(queries.clone(), &mut random, "strides");
+    }
+}
+
+#[test]
+fn all_rows_against_all_get_the_twins_answers() {
+    let mut random = Random(SEED ^ 21);
+    let (n, dim, k) = (CHUNK + 500, 32, 7);
+    for metric in [Metric::Euclidean, Metric::SqEuclidean, Metric::Cosine] {
+        for axes_min_rows in [100, usize::MAX] {
+            let set = Set::new(
+                metric,
+                Rows::from_vec(decaying(&mut random, n, dim), dim).unwrap(),
+                n,
+                axes_min_rows,
+            );
+            let removed: Vec<usize> = (0..n).filter(|row| row % 9 == 4).collect();
+            let mut allowed = Selection::all(n);
+            removed.iter().for_each(|&row| allowed.remove(row));
+            let twin = |row: usize| -> Vec<Neighbor> {
+                let all = set.twin(&set.row(row)).into_iter();
+                let other = |near: &Neighbor| {
+                    near.row as usize != row && allowed.contains(near.row as usize)
+                };
+                all.filter(other).take(k).collect()
+            };
+            let twins: Vec<_> = (0..n).map(twin).collect();
+            for isa in Isa::available() {
+                let corpus = set.corpus(Some(&allowed), isa);
+                let monitor = &mut Silent;
+                let mut stages = Stages::new(monitor, 1);
+                let cells = Cells::new(corpus, 3, 2, &mut stages).unwrap().unwrap();
+                let seeds = cells.candidates(corpus, 2, 2 * k, 2, &mut stages).unwrap();
+                let lists = pairs(corpus, corpus, k, &seeds, 2, &mut stages).unwrap();
+                assert_eq!(lists.len(), n);
+                for (row, list) in lists.iter().enumerate() {
+                    let Some(list) = list else {
+                        assert!(!corpus.is_allowed(row), "{metric:?}: row {row} was given up");
+                        continue;
+                    };
+                    set.compare(list, &twins[row], &format!("{metric:?}, {isa:?}, row {row}"));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_row_is_compared_with_all_that_either_of_the_two_visits() {
+    let mut random = Random(SEED ^ 22);
+    let (n, dim) = (CHUNK + 300, 24);
+    let rows = Rows::from_vec(decaying(&mut random, n, dim), dim).unwrap();
+    let set = Set::new(Metric::Euclidean, rows, n, usize::MAX);
+    let mut allowed = Selection::all(n);
+    (0..n).filter(|row| row % 5 == 1).for_each(|row| allowed.remove(row));
+    let corpus = set.corpus(Some(&allowed), Isa::available()[0]);
+    let monitor = &mut Silent;
+    let mut stages = Stages::new(monitor, 1);
+    let cells = Cells::new(corpus, 0, 1, &mut stages).unwrap().unwrap();
+    assert!(cells.len() > 40);
+    // As many as in one go, and more.
+    for visits in [1, 5, 40] {
+        let all = cells.candidates(corpus, visits, n, 3, &mut stages).unwrap();
+        let few = cells.candidates(corpus, visits, 10, 1, &mut stages).unwrap();
+        let mut missed = 0;
+        for row in 0..n as u32 {
+            let (mut found, mut best) = (Vec::new(), Vec::new());
+            all.of(row, &mut found);
+            few.of(row, &mut best);
+            found.sort_unstable();
+            let compared: Vec<u32> = (0..n as u32)
+                .filter(|&other| other != row && cells.visits(row, other) <= visits)
+                .filter(|&other| [row, other].iter().all(|&r| corpus.is_allowed(r as usize)))
+                .collect();
+            assert_eq!(found, compared, "row {row}, {visits} visits");
+            // The best by score are the nearest of those, but for what codes cannot tell apart.
+            assert_eq!(best.len(), compared.len().min(10));
+            let near = set.twin(&set.row(row as usize)).into_iter();
+            let near = near.filter(|near| compared.contains(&near.row)).take(5);
+            missed += near.filter(|near| !best.contains(&near.row)).count();
+        }
+        assert!(missed < n / 50, "{missed} of {} near rows", 5 * n);
     }
 }
 
