@@ -241,7 +241,7 @@ def parser() -> argparse.ArgumentParser:
                 help="an array of shape (queries, dim) or (dim,), from numpy.save",
             )
             command.add_argument(
-                "--k", type=positive, default=10, help="answers to each (default: 10)"
+                "-k", "--k", type=positive, default=10, help="answers to each (default: 10)"
             )
             command.add_argument(
                 "--method",
@@ -258,7 +258,7 @@ def parser() -> argparse.ArgumentParser:
         action="append",
         help="a question of your own; may be repeated",
     )
-    command.add_argument("--k", type=positive, default=5, help="answers to each (default: 5)")
+    command.add_argument("-k", "--k", type=positive, default=5, help="answers to each (default: 5)")
     return top
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -171,6 +172,39 @@ def test_one_query_may_be_a_flat_array(
     np.save(tmp_path / "one.npy", rows[7])
     assert run("search", saved, "--query-file", tmp_path / "one.npy", "--k", "1", "--json") == 0
     assert from_json(capsys)["ids"] == [[7]]
+
+
+@pytest.mark.parametrize("kind", ["text", "UUID"])
+def test_a_file_with_ids_of_ones_own_and_metadata_is_told_of_verified_and_searched(
+    kind: str, tmp_path: Path, rows: Array, queries: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arrow = pytest.importorskip("pyarrow")
+    ids = [f"päckchen {i}" if kind == "text" else uuid.UUID(int=i) for i in range(len(rows))]
+    path = tmp_path / "table.omen"
+    frame = {"weight": arrow.array(range(len(rows)), arrow.int64())}
+    index = omendb.Index(rows, ids=ids)
+    if kind == "text":
+        frame |= {"name": arrow.array(ids), "vector": arrow.array(rows.tolist())}
+        index = omendb.Index.from_frame(arrow.table(frame), vector="vector", id="name")
+    index.save(path)
+    assert run("info", path) == 0
+    columns = capsys.readouterr().out
+    assert ("weight" in columns) == (kind == "text")
+    assert run("verify", path) == 0
+    assert "damaged" not in capsys.readouterr().out
+    assert run("search", path, "--query-file", queries, "-k", "2") == 0
+    assert str(ids[0]) in capsys.readouterr().out
+    assert run("search", path, "--query-file", queries, "--k", "2", "--json") == 0
+    found = from_json(capsys)
+    assert found["ids"] == [[str(id) for id in line] for line in index.search(rows[:3], 2).ids]
+    # Of what is flipped in a column of the table, its name is told.
+    if kind == "text":
+        place = path.read_bytes().index("päckchen 1500".encode())
+        flip(path, place)
+        assert run("verify", path) == 1
+        assert "name" in "".join(
+            line for line in capsys.readouterr().out.splitlines() if "damaged" in line
+        )
 
 
 def test_lines_fit_the_terminal(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -434,3 +435,28 @@ def test_why_not_takes_one_query() -> None:
 def test_nothing_of_a_users_is_html() -> None:
     html = omendb.Index(np.eye(2)).why_not([1.0, 0.0], "<script>")._repr_html_()
     assert html == "<p>id &lt;script&gt; is not in the index</p>"
+
+
+def test_ids_of_ones_own_and_conditions_are_explained_too(rng: np.random.Generator) -> None:
+    arrow = pytest.importorskip("pyarrow")
+    rows = rng.standard_normal((500, 6)).astype(np.float32)
+    names = [f"row {i}" for i in range(500)]
+    table = arrow.table({"name": names, "size": range(500), "vector": rows.tolist()})
+    index = omendb.Index.from_frame(table, vector="vector", id="name")
+    plain = omendb.Index(rows)
+    told = index.explain(rows[:2], k=3, where="size < 200")
+    assert (told.queries, told.allowed) == (2, 200)
+    order = plain.search(rows[0], k=500).ids.tolist()
+    found = index.why_not(rows[0], names[order[20]], k=3)
+    assert (found.id, found.rank) == (names[order[20]], 20)
+    small = [row for row in order if row < 200]
+    left = index.why_not(rows[0], names[small[20]], k=3, where="size < 200")
+    assert left.rank == 20
+    large = next(row for row in order if row >= 200)
+    excluded = index.why_not(rows[0], names[large], k=3, where="size < 200")
+    assert excluded.reason == "filtered out"
+    assert names[large] in str(excluded)
+    assert "not in the index" in str(index.why_not(rows[0], "nobody", k=3))
+    keys = [uuid.UUID(int=i) for i in range(500)]
+    mine = omendb.Index(rows, ids=keys).why_not(rows[0], keys[order[20]], k=3)
+    assert (mine.id, mine.rank) == (keys[order[20]], 20)
