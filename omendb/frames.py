@@ -68,13 +68,12 @@ def of_pandas(
     taken = [labels[name] for name in columns]
     if id is not None and id not in labels and id == str(frame.index.name):
         ids, id_name = _index_ids(pandas, frame.index), id
-        if ids is None:  # a plain range that has a name
-            ids = np.arange(len(frame))
     elif id is not None:
         _check_column(labels, id)
         if id in columns:
             raise ValueError(f"the column {id!r} cannot be both the ids and a vector")
-        ids, id_name = _objects(frame[labels[id]]), id
+        _check_missing(frame[labels[id]], id)
+        ids, id_name = frame[labels[id]].to_numpy(), id
         taken.append(labels[id])
     else:
         ids = _index_ids(pandas, frame.index)
@@ -117,7 +116,7 @@ def _index_ids(pandas: Any, index: Any) -> Any:
         raise ValueError(
             f"the frame's index has {twice!r} twice, so it cannot be the ids: {advice}"
         )
-    ids = _objects(index)
+    ids = index.to_numpy()
     if not len(ids) or ids.dtype.kind in "iuU" or isinstance(ids[0], str | uuid.UUID):
         return ids
     raise TypeError(
@@ -126,20 +125,16 @@ def _index_ids(pandas: Any, index: Any) -> Any:
     )
 
 
-def _objects(column: Any) -> Any:
-    """Give a column or an index as an array; missing values stay what they are."""
-    column = column.astype(column.dtype.categories.dtype) if _is_categorical(column) else column
-    return column.to_numpy()
-
-
-def _is_categorical(column: Any) -> bool:
-    return hasattr(column.dtype, "categories")
-
-
 def _null(row: int, name: object, inside: str = "") -> ValueError:
     return ValueError(
         f"row {row} of the column {str(name)!r} is null{inside}; drop or impute such rows first"
     )
+
+
+def _check_missing(column: Any, name: object) -> None:
+    missing = np.flatnonzero(column.isna())
+    if len(missing):
+        raise _null(int(missing[0]), name)
 
 
 def _vectors(column: Any, name: str) -> Any:
@@ -156,6 +151,7 @@ def _vectors(column: Any, name: str) -> Any:
             f"the column {name!r} has no rows to tell the length of a vector by: begin with "
             "omendb.Index(dim=...)"
         )
+    _check_missing(column, name)
     rows = [_vector(value, name, row) for row, value in enumerate(column.to_numpy())]
     dim = len(rows[0])
     for row, values in enumerate(rows):
@@ -169,8 +165,6 @@ def _vectors(column: Any, name: str) -> Any:
 
 def _vector(value: Any, name: str, row: int) -> NDArray[Any]:
     """One row's numbers."""
-    if value is None or (np.ndim(value) == 0 and value != value):  # None or NaN
-        raise _null(row, name)
     try:
         values = np.asarray(value)
     except (TypeError, ValueError) as error:
@@ -198,9 +192,7 @@ def _block(frame: Any) -> NDArray[Any]:
                 f"expected the column {str(name)!r} to hold numbers, got {column.dtype}"
             )
         if not isinstance(column.dtype, np.dtype):  # a type of pandas, with its own missing values
-            missing = np.flatnonzero(column.isna().to_numpy())
-            if len(missing):
-                raise _null(int(missing[0]), name)
+            _check_missing(column, name)
             column = column.astype(column.dtype.numpy_dtype)
         columns.append(column.to_numpy())
     return np.column_stack(columns)
@@ -275,7 +267,7 @@ def to_pandas(records: Exporter) -> Any:
     table = pyarrow.table(records)
     frame = table.to_pandas()
     for place, (field, column) in enumerate(zip(table.schema, table.columns, strict=True)):
-        if str(field.type) == "extension<arrow.uuid>":
+        if str(field.type) == "extension<arrow.uuid>":  # older pyarrow gives bytes
             storage = column.combine_chunks().storage.to_pylist()
             values = [None if id is None else uuid.UUID(bytes=id) for id in storage]
             frame.isetitem(place, pandas.Series(values, dtype=object, index=frame.index))

@@ -1056,6 +1056,40 @@ BAD_VECTORS: dict[str, tuple[str, Callable[[Array], list[Any]]]] = {
 }
 
 
+def test_what_pandas_means_by_missing_names_its_row() -> None:
+    rows = list(np.eye(3, 2))
+    for missing in (None, np.nan, pd.NA, pd.NaT):
+        frame = pd.DataFrame({"v": pd.Series([rows[0], missing, rows[2]], dtype=object)})
+        with pytest.raises(ValueError, match="row 1 of the column 'v' is null"):
+            omendb.Index.from_frame(frame, vector="v")
+    frame = pd.DataFrame({"x": [1.0, 2.0, 3.0], "v": rows})
+    for ids in (
+        pd.array([7, None, 9], dtype="Int64"),
+        pd.Categorical([7, None, 9]),
+        pd.Categorical(["a", None, "c"]),
+        pd.Series(["a", None, "c"], dtype="str"),
+    ):
+        with pytest.raises(ValueError, match="row 1 of the column 'n' is null"):
+            omendb.Index.from_frame(frame.assign(n=ids), vector="v", id="n")
+    for kind in ("Int64", "Float64"):
+        frame["y"] = pd.array([1, 2, None], dtype=kind)
+        with pytest.raises(ValueError, match="row 2 of the column 'y' is null"):
+            omendb.Index.from_frame(frame, vector=["x", "y"])
+
+
+def test_cells_that_hold_no_vector_are_named() -> None:
+    matrices = pd.DataFrame({"v": [np.eye(2), np.eye(2)]})
+    with pytest.raises(TypeError, match="'v' to hold lists of numbers, got ndarray in row 0"):
+        omendb.Index.from_frame(matrices, vector="v")
+
+
+def test_cells_of_bfloat16_stay_bfloat16() -> None:
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    rows = np.eye(3).astype(ml_dtypes.bfloat16)
+    index = omendb.Index.from_frame(pd.DataFrame({"v": list(rows)}), vector="v")
+    assert index.vectors.dtype == ml_dtypes.bfloat16
+
+
 @pytest.mark.parametrize("case", BAD_VECTORS)
 @pytest.mark.parametrize("library", ["pandas", "pandas Arrow", "Polars", "Arrow", "Arrow slice"])
 def test_bad_vectors_name_their_row(case: str, library: str) -> None:

@@ -157,16 +157,12 @@ impl Candidates {
         }
     }
 
-    /// How many a row may have.
-    pub(crate) fn most(&self) -> usize {
-        self.most
-    }
-
-    /// The candidates of a row.
+    /// The candidates of a row, the best first.
     pub(crate) fn of(&self, row: u32, out: &mut Vec<u32>) {
-        let entries = self.lock(row);
-        let entries = entries[self.places(row)].iter().filter(|&&entry| entry > 0);
-        out.extend(entries.map(|&entry| row_of(entry)));
+        let mut entries = self.lock(row);
+        let entries = &mut entries[self.places(row)];
+        entries.sort_unstable_by(|a, b| b.cmp(a));
+        out.extend(entries.iter().filter(|&&entry| entry > 0).map(|&entry| row_of(entry)));
     }
 }
 

@@ -28,7 +28,7 @@ use crate::threads::{Monitor, Worker, alone, run, single};
 use crate::top_k::{Neighbor, TopK};
 
 pub(crate) use cells::Cells;
-pub(crate) use pairs::{groups, judged, pairs};
+pub(crate) use pairs::{groups, pairs};
 
 /// Queries of a block: their codes stay in a core's second-level cache.
 const BLOCK: usize = 2 * PANEL;

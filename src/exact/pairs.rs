@@ -29,6 +29,8 @@ use crate::top_k::{Neighbor, TopK};
 const COLUMNS: usize = 2 * PANEL;
 /// Rows that wait before they are looked at again.
 const WAITING: usize = 40;
+/// Seeds that are judged at first, beyond as many as are asked for.
+const AT_FIRST: usize = 4;
 /// Rows whose numbers are fetched before their verdict.
 const AHEAD: usize = 4;
 /// Groups between two looks at whether to stop.
@@ -67,16 +69,18 @@ fn work(rows: usize, encoder: &Encoder) -> u64 {
     (rows as u64 * (rows as u64 + COLUMNS as u64) / 2) * encoder.swept() as u64
 }
 
-/// The `k` nearest others of every row that may answer, fewer than there are; none for rows that are
-/// given up. Every row has codes of both kinds.
+/// The `k` nearest others of every row that may answer, fewer than there are: among `all` of them, or
+/// among its `seeds`. None for rows that are given up, or have too few seeds. Every row has codes of both
+/// kinds.
 ///
 /// The codes of `corpus` are swept; those of `fine`, of the same rows, then look at what is left.
-/// The better the `seeds`, the less is judged.
+/// The better the seeds, the less is judged.
 pub(crate) fn pairs(
     corpus: Corpus<'_>,
     fine: Corpus<'_>,
     k: usize,
     seeds: &Candidates,
+    all: bool,
     threads: usize,
     stages: &mut Stages<'_>,
 ) -> Result<Vec<Option<List>>> {
@@ -103,7 +107,10 @@ pub(crate) fn pairs(
             let mut own = Near { top, waiting, judged: 0, scores: None, cut: None, failed: false };
             if corpus.is_allowed(row) {
                 seeds.of(row as u32, &mut own.waiting);
+                // The best of them give a cut, which rules most of the others out.
+                let others = own.waiting.split_off(own.waiting.len().min(k + AT_FIRST));
                 pairs.settle(row, &mut own, &mut numbers);
+                own.waiting = others;
             } else {
                 pairs.set_cut(row, f32::INFINITY);
             }
@@ -115,7 +122,7 @@ pub(crate) fn pairs(
         Mutex::new(near)
     })?;
     pairs.near = near;
-    let blocks = n.div_ceil(COLUMNS);
+    let blocks = if all { n.div_ceil(COLUMNS) } else { 0 };
     // The longest first, so that all threads end together.
     stages.run(threads, blocks, work(n, encoder), |task, worker| {
         pairs.block((blocks - 1 - task) * COLUMNS, worker);
@@ -125,7 +132,7 @@ pub(crate) fn pairs(
         let mut lists = Vec::with_capacity(corpus.chunks[c].len());
         for (i, mut near) in pairs.lock(c).drain(..).enumerate() {
             pairs.settle(c * CHUNK + i, &mut near, &mut numbers);
-            let done = !near.failed && corpus.is_allowed(c * CHUNK + i);
+            let done = !near.failed && near.top.worst().is_some();
             lists.push(done.then(|| near.top.into_sorted()));
             if !worker.advance(verdicts / CHUNK as u64) {
                 break;
@@ -169,36 +176,6 @@ fn judge(
             top.push(Neighbor { distance: judge.distance(&numbers.other), row: other });
         }
     }
-}
-
-/// The `k` nearest of each row's candidates; none where there are fewer.
-pub(crate) fn judged(
-    corpus: Corpus<'_>,
-    k: usize,
-    candidates: &Candidates,
-    threads: usize,
-    stages: &mut Stages<'_>,
-) -> Result<Vec<Option<List>>> {
-    let verdicts = (candidates.most() * corpus.dim) as u64;
-    let chunks = corpus.chunks.len();
-    let total = verdicts * corpus.rows() as u64;
-    let lists = stages.run(threads, chunks, total, |c, worker| {
-        let mut numbers = Numbers::new(corpus.dim);
-        let mut others = Vec::new();
-        let mut lists = Vec::with_capacity(corpus.chunks[c].len());
-        for row in c * CHUNK..c * CHUNK + corpus.chunks[c].len() {
-            others.clear();
-            candidates.of(row as u32, &mut others);
-            let mut top = TopK::new(k);
-            judge(corpus, row as u32, &others, &mut top, &mut numbers);
-            lists.push((others.len() >= k).then(|| top.into_sorted()));
-            if !worker.advance(verdicts) {
-                break;
-            }
-        }
-        lists
-    })?;
-    Ok(lists.into_iter().flatten().collect())
 }
 
 impl Pairs<'_> {

@@ -424,7 +424,7 @@ fn all_rows_against_all_get_the_twins_answers() {
                 let mut stages = Stages::new(monitor, 1);
                 let cells = Cells::new(corpus, 3, 2, &mut stages).unwrap().unwrap();
                 let seeds = cells.candidates(corpus, 2, 2 * k, 2, &mut stages).unwrap();
-                let lists = pairs(corpus, corpus, k, &seeds, 2, &mut stages).unwrap();
+                let lists = pairs(corpus, corpus, k, &seeds, true, 2, &mut stages).unwrap();
                 assert_eq!(lists.len(), n);
                 for (row, list) in lists.iter().enumerate() {
                     let Some(list) = list else {
@@ -455,11 +455,15 @@ fn a_row_is_compared_with_all_that_either_of_the_two_visits() {
     for visits in [1, 5, 40] {
         let all = cells.candidates(corpus, visits, n, 3, &mut stages).unwrap();
         let few = cells.candidates(corpus, visits, 10, 1, &mut stages).unwrap();
+        let same = cells.candidates(corpus, visits, 10, 8, &mut stages).unwrap();
         let mut missed = 0;
         for row in 0..n as u32 {
             let (mut found, mut best) = (Vec::new(), Vec::new());
             all.of(row, &mut found);
             few.of(row, &mut best);
+            let mut again = Vec::new();
+            same.of(row, &mut again);
+            assert_eq!(again, best, "threads must not matter");
             found.sort_unstable();
             let compared: Vec<u32> = (0..n as u32)
                 .filter(|&other| other != row && cells.visits(row, other) <= visits)

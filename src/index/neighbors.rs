@@ -30,6 +30,10 @@ const FEW: usize = 2048;
 const REPEATED: usize = 2;
 /// Cells that rows visit before all pairs are compared, so that few pass.
 const FIRST_VISITS: usize = 16;
+/// Candidates of a row for each of its neighbours, and more: shorter codes leave some doubt about which
+/// are nearest.
+const CANDIDATES: usize = 2;
+const CANDIDATES_MORE: usize = 8;
 /// Rows whose true neighbours tell how many cells must be visited, and how many were found.
 const SAMPLE: usize = 1000;
 /// Of what may be missed, the share that may lie in cells that are not visited.
@@ -44,11 +48,6 @@ pub struct Near {
     pub recall: f64,
     /// Chooses the cells.
     pub seed: u64,
-}
-
-/// Candidates of a row that are judged: codes leave some doubt about which are nearest.
-fn judged(k: usize) -> usize {
-    2 * k + 8
 }
 
 impl Index<'_> {
@@ -198,17 +197,13 @@ impl Index<'_> {
             let known = Sample { rows, truth };
             sample = known.visits(cells, near.recall).map(|visits| (visits, known));
         }
-        let mut lists = match (cells, &sample) {
-            (Some(cells), Some((visits, ..))) => {
-                let found = cells.candidates(corpus, *visits, judged(k), threads, &mut stages)?;
-                exact::judged(fine, k, &found, threads, &mut stages)?
-            }
-            (Some(cells), None) if prunes => {
-                let most = judged(k);
-                let seeds = cells.candidates(corpus, FIRST_VISITS, most, threads, &mut stages)?;
-                exact::pairs(corpus, fine, k, &seeds, threads, &mut stages)?
-            }
-            _ => (0..state.rows()).map(|_| None).collect(),
+        let mut lists = if let Some(cells) = cells.filter(|_| prunes || sample.is_some()) {
+            let visits = sample.as_ref().map_or(FIRST_VISITS, |&(visits, _)| visits);
+            let most = CANDIDATES * k + CANDIDATES_MORE;
+            let seeds = cells.candidates(corpus, visits, most, threads, &mut stages)?;
+            exact::pairs(corpus, fine, k, &seeds, sample.is_none(), threads, &mut stages)?
+        } else {
+            (0..state.rows()).map(|_| None).collect()
         };
         let missing = rows.iter().copied().filter(|&row| lists[row as usize].is_none());
         let (asked, same) = distinct.kinds(missing);
