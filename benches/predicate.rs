@@ -79,6 +79,7 @@ fn main() -> Result<(), omendb::Error> {
         "installed_size_kib between 500 and 1000".to_owned(),
         "name.str.startswith('libgames')".to_owned(),
         "name like '%games%'".to_owned(),
+        "name ilike '%GAMES%'".to_owned(),
         "name ilike '%GAMES-_1%'".to_owned(),
         "section < name".to_owned(),
         many.join(" or "),

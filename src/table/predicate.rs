@@ -83,12 +83,15 @@ use arrow_array::types::{
     TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType,
     TimestampSecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
-use arrow_array::{Array, BooleanArray, PrimitiveArray, RecordBatch};
-use arrow_buffer::{BooleanBuffer, NullBuffer};
+use arrow_array::{
+    Array, BooleanArray, GenericStringArray, OffsetSizeTrait, PrimitiveArray, RecordBatch,
+};
+use arrow_buffer::{BooleanBuffer, BooleanBufferBuilder, NullBuffer};
 use arrow_schema::{DataType, Fields, Schema, TimeUnit};
+use memchr::memchr2_iter;
 use memchr::memmem::Finder;
 
-use self::literal::Pattern;
+use self::literal::{Pattern, Simple};
 use crate::error::{Error, Result};
 
 /// Nanoseconds in a second.
@@ -428,9 +431,9 @@ impl Test {
             Self::EndsWith(part) => texts(array, |text| text.ends_with(&**part)),
             Self::Contains(part) => {
                 let finder = Finder::new(part);
-                texts(array, |text| finder.find(text.as_bytes()).is_some())
+                containing(array, part.len(), |bytes| finder.find(bytes))
             }
-            Self::Like(pattern) => texts(array, |text| pattern.matches(text)),
+            Self::Like(pattern) => like(array, pattern),
             Self::Column(..) => unreachable!("it takes two columns"),
         }
     }
@@ -482,6 +485,95 @@ fn texts(array: &dyn Array, test: impl Fn(&str) -> bool) -> BooleanBuffer {
         _ => BooleanArray::from_unary(array.as_string_view(), test),
     };
     bits.into_parts().0
+}
+
+/// Texts in which `find` finds so many bytes. Where texts lie one after another it looks through all of
+/// them at once, which takes a third of the time.
+fn containing(
+    array: &dyn Array,
+    len: usize,
+    find: impl Fn(&[u8]) -> Option<usize>,
+) -> BooleanBuffer {
+    match array.data_type() {
+        _ if len == 0 => fixed(array.len(), true),
+        DataType::Utf8 => containing_in_one(array.as_string::<i32>(), len, find),
+        DataType::LargeUtf8 => containing_in_one(array.as_string::<i64>(), len, find),
+        _ => texts(array, |text| find(text.as_bytes()).is_some()),
+    }
+}
+
+fn containing_in_one<O: OffsetSizeTrait>(
+    array: &GenericStringArray<O>,
+    len: usize,
+    find: impl Fn(&[u8]) -> Option<usize>,
+) -> BooleanBuffer {
+    let mut passed = BooleanBufferBuilder::new(array.len());
+    passed.append_n(array.len(), false);
+    let offsets = array.value_offsets();
+    let (Some(first), Some(last)) = (offsets.first(), offsets.last()) else {
+        return passed.finish();
+    };
+    let (bytes, mut from) = (&array.value_data()[..last.as_usize()], first.as_usize());
+    let mut row = 0;
+    while let Some(place) = find(&bytes[from..]) {
+        let start = from + place;
+        while offsets[row + 1].as_usize() < start + len {
+            row += 1;
+        }
+        let inside = offsets[row].as_usize() <= start; // or else it begins in an earlier text
+        passed.set_bit(row, passed.get_bit(row) || inside);
+        from = if inside { offsets[row + 1].as_usize() } else { start + 1 };
+    }
+    passed.finish()
+}
+
+/// Texts that fit a pattern. What is asked for in any case is compared byte by byte in ASCII, where each
+/// letter has one other form.
+fn like(array: &dyn Array, pattern: &Pattern) -> BooleanBuffer {
+    let all =
+        |test: &dyn Fn(&[u8]) -> bool| {
+            texts(array, |text| {
+                if text.is_ascii() { test(text.as_bytes()) } else { pattern.matches(text) }
+            })
+        };
+    match pattern.in_any_case() {
+        Some(Simple::Equals(part)) => all(&|text| text.eq_ignore_ascii_case(part.as_bytes())),
+        Some(Simple::StartsWith(part)) => all(&|text| {
+            text.get(..part.len()).is_some_and(|text| text.eq_ignore_ascii_case(part.as_bytes()))
+        }),
+        Some(Simple::EndsWith(part)) => all(&|text| {
+            let end = text.len().checked_sub(part.len()).map(|start| &text[start..]);
+            end.is_some_and(|text| text.eq_ignore_ascii_case(part.as_bytes()))
+        }),
+        Some(Simple::Contains(part)) => {
+            let part = part.as_bytes();
+            let find = |text: &[u8]| match part {
+                [] => Some(0),
+                [first, ..] => {
+                    let [low, high] = [first.to_ascii_lowercase(), first.to_ascii_uppercase()];
+                    memchr2_iter(low, high, text).find(|&place| {
+                        let there = text.get(place..place + part.len());
+                        there.is_some_and(|text| text.eq_ignore_ascii_case(part))
+                    })
+                }
+            };
+            if is_ascii(array) {
+                containing(array, part.len(), find)
+            } else {
+                all(&|text| find(text).is_some())
+            }
+        }
+        None => texts(array, |text| pattern.matches(text)),
+    }
+}
+
+/// Whether all texts that lie one after another are ASCII.
+fn is_ascii(array: &dyn Array) -> bool {
+    match array.data_type() {
+        DataType::Utf8 => array.as_string::<i32>().value_data().is_ascii(),
+        DataType::LargeUtf8 => array.as_string::<i64>().value_data().is_ascii(),
+        _ => false,
+    }
 }
 
 /// A column read row by row, in a type that it has in common with what it is compared with.

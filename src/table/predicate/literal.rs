@@ -173,6 +173,16 @@ pub(super) enum Simple {
     Contains(String),
 }
 
+impl Simple {
+    fn text(&self) -> &str {
+        let (Self::Equals(text)
+        | Self::StartsWith(text)
+        | Self::EndsWith(text)
+        | Self::Contains(text)) = self;
+        text
+    }
+}
+
 impl Pattern {
     /// None if something else than a wildcard or itself follows the escape.
     pub(super) fn parse(text: &str, escape: Option<char>, any_case: bool) -> Option<Self> {
@@ -195,10 +205,16 @@ impl Pattern {
         Some(Self { parts, any_case })
     }
 
+    /// What it asks for in any case, if that can be told of ASCII texts byte by byte.
+    pub(super) fn in_any_case(&self) -> Option<Simple> {
+        self.shape().filter(|shape| self.any_case && shape.text().is_ascii())
+    }
+
     pub(super) fn simple(&self) -> Option<Simple> {
-        if self.any_case {
-            return None;
-        }
+        self.shape().filter(|_| !self.any_case)
+    }
+
+    fn shape(&self) -> Option<Simple> {
         let (start, rest) = match &self.parts[..] {
             [Part::Any, rest @ ..] => (true, rest),
             rest => (false, rest),

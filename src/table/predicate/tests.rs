@@ -1460,3 +1460,52 @@ fn drawn_predicates_pass_what_a_row_by_row_evaluator_passes() {
     }
     assert!(passed > 20_000 && failed > 20_000, "{passed} passed, {failed} failed");
 }
+
+/// Parts are looked for in all texts of a column at once: none may be found across two of them.
+#[test]
+fn parts_and_patterns_are_found_within_a_text_alone() {
+    let mut random = Random(11);
+    for turn in 0..300 {
+        let mut pick = |n: u64| (random.next() % n) as usize;
+        let letters = if turn % 3 == 0 { &["a", "B", "ä"][..] } else { &["a", "A", "b", "B"] };
+        let mut word = |most: u64| -> String {
+            let len = pick(most);
+            (0..len).map(|_| letters[pick(letters.len() as u64)]).collect()
+        };
+        let texts: Vec<Option<String>> =
+            (0..40).map(|row| (row % 7 != 3).then(|| word(5))).collect();
+        let parts: Vec<String> = (0..4).map(|_| word(4)).collect();
+        let layouts: [ArrayRef; 3] = [
+            Arc::new(StringArray::from(texts.clone())),
+            Arc::new(LargeStringArray::from(texts.clone())),
+            Arc::new(StringViewArray::from_iter(texts.iter())),
+        ];
+        for array in layouts {
+            let field = Field::new("t", array.data_type().clone(), true);
+            let schema = Arc::new(Schema::new(vec![field]));
+            let all = RecordBatch::try_new(schema, vec![array]).unwrap();
+            for (batch, texts) in
+                [(all.slice(0, 40), &texts[..]), (all.slice(9, 20), &texts[9..29])]
+            {
+                for part in &parts {
+                    let rows = |test: &dyn Fn(&str) -> bool| -> Vec<usize> {
+                        let passing = |row: &usize| texts[*row].as_deref().is_some_and(test);
+                        (0..texts.len()).filter(passing).collect()
+                    };
+                    let fold = part.to_lowercase();
+                    let low = |text: &str| text.to_lowercase();
+                    for (text, expected) in [
+                        (format!("contains(t, '{part}')"), rows(&|text| text.contains(&**part))),
+                        (format!("t like '%{part}%'"), rows(&|text| text.contains(&**part))),
+                        (format!("t ilike '%{part}%'"), rows(&|text| low(text).contains(&fold))),
+                        (format!("t ilike '{part}%'"), rows(&|text| low(text).starts_with(&fold))),
+                        (format!("t ilike '%{part}'"), rows(&|text| low(text).ends_with(&fold))),
+                        (format!("t ilike '{part}'"), rows(&|text| low(text) == fold)),
+                    ] {
+                        assert_eq!(passes(&batch, &text), expected, "{text} in {texts:?}");
+                    }
+                }
+            }
+        }
+    }
+}
