@@ -132,7 +132,7 @@ class KnnGraph:
         distances = self.distances.ravel()
         data = distances.copy() if mode == "distance" else np.ones(distances.size)
         n, k = self.rows.shape
-        edges = (data, self.rows.ravel().copy(), np.arange(0, n * k + 1, max(k, 1))[: n + 1])
+        edges = (data, self.rows.ravel().copy(), np.arange(0, n * k + 1, max(k, 1)))
         return sparse.csr_matrix(edges if k else (n, n), shape=(n, n))
 
     def to_umap(

@@ -1227,6 +1227,9 @@ assert hits.to_pandas()["key"].tolist() == hits.ids.ravel().tolist()
 assert index.search_radius(np.eye(3), 0.5).to_pandas()["query"].tolist() == [0, 1, 2]
 assert hits.to_polars()["key"].to_list() == hits.ids.ravel().tolist()
 assert omendb.Index(np.eye(3)).search(np.eye(3), 1).to_pandas()["id"].tolist() == [0, 1, 2]
+renamed = omendb.Index.from_frame(frame.rename(columns={"key": "rank"}), vector="v", id="rank")
+answers = renamed.search(np.eye(3), 1).to_pandas()
+assert (answers["id"].tolist(), answers["rank"].tolist()) == (["a", "b", "c"], [0, 0, 0])
 for call in (hits.to_arrow, index.get(["a"]).to_pandas):
     try:
         call()

@@ -412,7 +412,8 @@ def test_umap_gets_each_row_before_its_neighbours(rng: np.random.Generator) -> N
 def test_umap_fits_and_transforms_through_omendb(rng: np.random.Generator) -> None:
     umap = pytest.importorskip("umap")
     rows = clustered(rng, 5000, 16)
-    graph = omendb.knn_graph(rows, 14, "cosine")
+    named = omendb.Index(rows, metric="cosine", ids=[f"row {i}" for i in range(5000)])
+    graph = omendb.knn_graph(named, 14)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model = umap.UMAP(
