@@ -179,7 +179,9 @@ def test_a_file_with_ids_of_ones_own_and_metadata_is_told_of_verified_and_search
     kind: str, tmp_path: Path, rows: Array, queries: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arrow = pytest.importorskip("pyarrow")
-    ids = [f"päckchen {i}" if kind == "text" else uuid.UUID(int=i) for i in range(len(rows))]
+    ids: list[Any] = [
+        f"päckchen {i}" if kind == "text" else uuid.UUID(int=i) for i in range(len(rows))
+    ]
     path = tmp_path / "table.omen"
     frame = {"weight": arrow.array(range(len(rows)), arrow.int64())}
     index = omendb.Index(rows, ids=ids)

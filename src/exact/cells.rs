@@ -191,42 +191,43 @@ fn pack<'a>(
 impl Cells {
     /// Chooses the leaders and finds the nearest of each row that may answer.
     ///
-    /// `None` where there are no codes.
+    /// `None` where there are no codes, or no rows.
     pub(crate) fn new(
         corpus: Corpus<'_>,
         seed: u64,
         threads: usize,
         stages: &mut Stages<'_>,
     ) -> Result<Option<Self>> {
-        let Some(encoder) = corpus.encoder else { return Ok(None) };
-        let n = corpus.rows();
-        let count = ((n as f64).sqrt() * CELLS) as usize;
-        let count = count.min(n / LEAST).clamp(1, usize::from(u16::MAX));
+        let Some(encoder) = corpus.encoder.filter(|_| corpus.candidates() > 0) else {
+            return Ok(None);
+        };
+        let all: Vec<u32> = (0..corpus.rows() as u32).collect();
+        let rows: Vec<u32> =
+            all.iter().copied().filter(|&row| corpus.is_allowed(row as usize)).collect();
+        let count = ((rows.len() as f64).sqrt() * CELLS) as usize;
+        let count = count.min(rows.len() / LEAST).clamp(1, usize::from(u16::MAX));
         let mut random = Random(seed);
-        let allowed = |rows: Vec<u32>| -> Vec<u32> {
-            rows.into_iter().filter(|&row| corpus.is_allowed(row as usize)).collect()
+        let mut some = |count: usize| -> Vec<u32> {
+            random.sample(count, rows.len()).into_iter().map(|i| rows[i as usize]).collect()
         };
         let mut leaders = Vec::new();
         let mut row = vec![0.0; corpus.dim];
-        for leader in allowed(random.sample(count, n)) {
+        for leader in some(count) {
             corpus.read(leader, &mut row);
             leaders.extend_from_slice(&row);
         }
         for _ in 0..TURNS {
             let Some(codes) = encode(corpus, encoder, &leaders)? else { return Ok(None) };
-            let lessons = allowed(random.sample(count * LESSONS, n));
+            let lessons = some(count * LESSONS);
             let nearest = nearest(corpus, encoder, &codes, &lessons, 1, threads, stages)?;
             learn(corpus, &lessons, &nearest, &mut leaders);
         }
         let Some(codes) = encode(corpus, encoder, &leaders)? else { return Ok(None) };
-        let width = VISITS.min(leaders.len() / corpus.dim);
-        let rows: Vec<u32> = (0..n as u32).collect();
-        let nearest = nearest(corpus, encoder, &codes, &rows, width, threads, stages)?;
-        let mut members = vec![Vec::new(); leaders.len() / corpus.dim];
-        for row in 0..n {
-            if corpus.is_allowed(row) {
-                members[usize::from(nearest[row * width])].push(row as u32);
-            }
+        let width = VISITS.min(codes.len());
+        let nearest = nearest(corpus, encoder, &codes, &all, width, threads, stages)?;
+        let mut members = vec![Vec::new(); codes.len()];
+        for row in rows {
+            members[usize::from(nearest[row as usize * width])].push(row);
         }
         Ok(Some(Self { nearest, width, members }))
     }

@@ -50,6 +50,17 @@ pub struct Near {
     pub seed: u64,
 }
 
+/// The neighbours of all rows of a state.
+struct Neighborhoods {
+    state: Arc<State>,
+    /// None for rows that were removed.
+    lists: Vec<Option<List>>,
+    /// If some may be missed.
+    recall: Option<f64>,
+    /// To be filled.
+    hits: Hits,
+}
+
 impl Index<'_> {
     /// The `k` rows nearest to each row, itself left out, in the rows' order.
     ///
@@ -57,7 +68,7 @@ impl Index<'_> {
     ///
     /// As [`Index::search_with`].
     pub fn neighbors(&self, k: usize, run: Run<'_>) -> Result<Hits> {
-        let (state, lists, _, mut hits) = self.neighbor_lists(k, None, run)?;
+        let Neighborhoods { state, lists, mut hits, .. } = self.neighbor_lists(k, None, run)?;
         lists.iter().flatten().for_each(|list| hits.push(&state, list, true));
         Ok(hits)
     }
@@ -84,7 +95,7 @@ impl Index<'_> {
                 "expected recall above 0 and up to 1, got {recall}"
             )));
         }
-        let (state, lists, recall, mut hits) = self.neighbor_lists(k, near, run)?;
+        let Neighborhoods { state, lists, recall, mut hits } = self.neighbor_lists(k, near, run)?;
         let places = state.places();
         for list in lists.iter().flatten() {
             hits.ids.extend(list.iter().map(|near| i64::from(places[near.row as usize])));
@@ -95,14 +106,7 @@ impl Index<'_> {
         Ok((hits, recall))
     }
 
-    /// The lists of all rows, of the state that comes first; the recall if some may be missed; and hits to
-    /// be filled.
-    fn neighbor_lists(
-        &self,
-        k: usize,
-        near: Option<Near>,
-        run: Run<'_>,
-    ) -> Result<(Arc<State>, Vec<Option<List>>, Option<f64>, Hits)> {
+    fn neighbor_lists(&self, k: usize, near: Option<Near>, run: Run<'_>) -> Result<Neighborhoods> {
         if k == 0 {
             return Err(Error::invalid("expected k of at least 1, got 0"));
         }
@@ -117,7 +121,7 @@ impl Index<'_> {
             self.all_lists(&state, k, near, threads, monitor)?
         };
         state.sound()?;
-        Ok((state, lists, recall, hits))
+        Ok(Neighborhoods { state, lists, recall, hits })
     }
 
     /// Groups of rows that lie near each other, as the first row of each row's group.
@@ -179,8 +183,10 @@ impl Index<'_> {
         let prunes = coded && exact::codes_prune(corpus, &rows, k);
         let width = corpus.encoder.map_or(8 * self.dim, Encoder::swept) as u64;
         let queries = if prunes { rows.len() as u64 / 2 } else { distinct.rows.len() as u64 };
-        let mut stages = Stages::new(monitor, queries * state.rows() as u64 * width);
         let near = near.filter(|near| coded && near.recall < 1.0);
+        // A tenth of all pairs, or less, is compared where some may be missed.
+        let total = queries * state.rows() as u64 * width / if near.is_some() { 10 } else { 1 };
+        let mut stages = Stages::new(monitor, total);
         let seed = near.map_or(0, |near| near.seed);
         let cells = if prunes || near.is_some() {
             Cells::new(corpus, seed, threads, &mut stages)?

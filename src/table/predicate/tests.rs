@@ -1478,7 +1478,7 @@ fn parts_and_patterns_are_found_within_a_text_alone() {
         let layouts: [ArrayRef; 3] = [
             Arc::new(StringArray::from(texts.clone())),
             Arc::new(LargeStringArray::from(texts.clone())),
-            Arc::new(StringViewArray::from_iter(texts.iter())),
+            Arc::new(texts.iter().collect::<StringViewArray>()),
         ];
         for array in layouts {
             let field = Field::new("t", array.data_type().clone(), true);
