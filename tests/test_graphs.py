@@ -277,6 +277,30 @@ def test_all_pairs_are_compared_where_cells_would_not_save_work(rng: np.random.G
     assert omendb.knn_graph(near, 5, method="approximate", recall=1.0).exact
 
 
+@pytest.mark.skipif(not os.path.exists("/proc/self/clear_refs"), reason="needs Linux")
+@pytest.mark.parametrize("method", ["exact", "approximate"])
+def test_memory_grows_with_the_rows_and_not_with_their_pairs(method: str) -> None:
+    script = """
+import re, sys
+import numpy as np, omendb
+rng = np.random.default_rng(0)
+def peak():
+    return int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]) * 1024
+for n in (3_000, 25_000, 50_000):  # the first makes pools and buffers ready
+    rows = rng.standard_normal((200, 32))[rng.integers(0, 200, n)]
+    rows += 0.4 * rng.standard_normal(rows.shape)
+    index = omendb.Index(rows.astype(np.float32))
+    del rows
+    open("/proc/self/clear_refs", "w").write("5")  # the peak begins anew
+    before = peak()
+    omendb.knn_graph(index, 10, method=sys.argv[1])
+    print((peak() - before) / n)
+"""
+    _, small, large = map(float, run_python(script, method).split())
+    assert large < 1600, (small, large)  # bytes a row, of which the result takes 120
+    assert large < 1.2 * small + 100, (small, large)
+
+
 def test_equal_rows_and_rows_without_direction_are_found_approximately(
     rng: np.random.Generator,
 ) -> None:

@@ -79,7 +79,7 @@ pub(crate) fn pairs(
     corpus: Corpus<'_>,
     fine: Corpus<'_>,
     k: usize,
-    seeds: &Candidates,
+    seeds: Candidates,
     all: bool,
     threads: usize,
     stages: &mut Stages<'_>,
@@ -121,6 +121,7 @@ pub(crate) fn pairs(
         }
         Mutex::new(near)
     })?;
+    drop(seeds);
     pairs.near = near;
     let blocks = if all { n.div_ceil(COLUMNS) } else { 0 };
     // The longest first, so that all threads end together.

@@ -424,7 +424,7 @@ fn all_rows_against_all_get_the_twins_answers() {
                 let mut stages = Stages::new(monitor, 1);
                 let cells = Cells::new(corpus, 3, 2, &mut stages).unwrap().unwrap();
                 let seeds = cells.candidates(corpus, 2, 2 * k, 2, &mut stages).unwrap();
-                let lists = pairs(corpus, corpus, k, &seeds, true, 2, &mut stages).unwrap();
+                let lists = pairs(corpus, corpus, k, seeds, true, 2, &mut stages).unwrap();
                 assert_eq!(lists.len(), n);
                 for (row, list) in lists.iter().enumerate() {
                     let Some(list) = list else {
