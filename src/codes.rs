@@ -780,11 +780,6 @@ impl Codes {
         self.records.len() + size_of::<Ratios>() * self.ratios.capacity()
     }
 
-    /// The number of rows.
-    pub(crate) fn len(&self) -> usize {
-        self.len
-    }
-
     /// The records.
     pub(crate) fn records(&self) -> &[u8] {
         &self.records

@@ -302,6 +302,11 @@ impl<'a> Stages<'a> {
         Ok(results)
     }
 
+    /// Says that there will be so much more.
+    pub(crate) fn expect(&mut self, operations: u64) {
+        self.total = self.done + operations;
+    }
+
     /// Counts a piece that was run with this as its monitor.
     pub(crate) fn count(&mut self, operations: u64) {
         self.done += operations;

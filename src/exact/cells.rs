@@ -31,23 +31,42 @@ const LEAST: usize = 16;
 /// Rows that each leader is learned from, about, and how often.
 const LESSONS: usize = 16;
 const TURNS: usize = 2;
-/// Cells that a row knows the order of.
-const VISITS: usize = 128;
-/// Cells that are visited in one go: the lists of visitors take memory. The first go is short, so
-/// that the others begin with good candidates.
+/// Cells whose order is found, and that are visited, in one go: both take memory. The first go is
+/// short, so that the others begin with good candidates.
+const GO: usize = 64;
 const FIRST_GO: usize = 2;
-const GO: usize = 32;
 /// What a column collects before it is handed over.
 const WAITING: usize = 32;
 
-/// Which cells each row would visit, in order.
+/// The cells, and which rows lie in them.
 #[derive(Debug)]
 pub(crate) struct Cells {
-    /// `width` cells of each row, the nearest first.
-    nearest: Vec<u16>,
-    width: usize,
+    leaders: Leaders,
+    /// The first cells of each row, the nearest first.
+    nearest: Visits,
     /// The rows of each cell.
     members: Vec<Vec<u32>>,
+}
+
+/// Some of the cells that each of some rows would visit, the nearest first.
+#[derive(Debug)]
+struct Visits {
+    cells: Vec<u16>,
+    /// How many of each row.
+    width: usize,
+}
+
+impl Visits {
+    fn of(&self, place: usize) -> &[u16] {
+        &self.cells[place * self.width..][..self.width]
+    }
+}
+
+/// The leaders as columns.
+#[derive(Debug)]
+struct Leaders {
+    panels: Vec<Panel>,
+    count: usize,
 }
 
 /// The best candidates of all rows.
@@ -217,42 +236,49 @@ impl Cells {
             leaders.extend_from_slice(&row);
         }
         for _ in 0..TURNS {
-            let Some(codes) = encode(corpus, encoder, &leaders)? else { return Ok(None) };
+            let Some(told) = Leaders::new(corpus, encoder, &leaders)? else { return Ok(None) };
             let lessons = some(count * LESSONS);
-            let nearest = nearest(corpus, encoder, &codes, &lessons, 1, threads, stages)?;
-            learn(corpus, &lessons, &nearest, &mut leaders);
+            let nearest = told.nearest(corpus, &lessons, 0..1, threads, stages)?;
+            learn(corpus, &lessons, &nearest.cells, &mut leaders);
         }
-        let Some(codes) = encode(corpus, encoder, &leaders)? else { return Ok(None) };
-        let width = VISITS.min(codes.len());
-        let nearest = nearest(corpus, encoder, &codes, &all, width, threads, stages)?;
-        let mut members = vec![Vec::new(); codes.len()];
+        let Some(leaders) = Leaders::new(corpus, encoder, &leaders)? else { return Ok(None) };
+        let nearest = leaders.nearest(corpus, &all, 0..GO.min(count), threads, stages)?;
+        let mut members = vec![Vec::new(); count];
         for row in rows {
-            members[usize::from(nearest[row as usize * width])].push(row);
+            members[usize::from(nearest.of(row as usize)[0])].push(row);
         }
-        Ok(Some(Self { nearest, width, members }))
+        Ok(Some(Self { leaders, nearest, members }))
     }
 
-    /// How many cells rows must visit for two of them to be compared: the first of the two to come.
-    pub(crate) fn visits(&self, a: u32, b: u32) -> usize {
+    /// The cell that a row lies in.
+    fn cell(&self, row: u32) -> u16 {
+        self.nearest.of(row as usize)[0]
+    }
+
+    /// For each of some pairs of rows, how many cells rows must visit for the two to be compared: until one
+    /// of them comes to the other's.
+    pub(crate) fn visits(
+        &self,
+        corpus: Corpus<'_>,
+        pairs: &[(u32, u32)],
+        threads: usize,
+        stages: &mut Stages<'_>,
+    ) -> Result<Vec<usize>> {
+        let mut rows: Vec<u32> = pairs.iter().flat_map(|&(a, b)| [a, b]).collect();
+        rows.sort_unstable();
+        rows.dedup();
+        let order = self.leaders.nearest(corpus, &rows, 0..self.len(), threads, stages)?;
         let place = |row: u32, other: u32| {
-            let cell = self.of(other)[0];
-            self.of(row).iter().position(|&visited| visited == cell).unwrap_or(self.width)
+            let cell = self.cell(other);
+            let cells = order.of(rows.binary_search(&row).unwrap_or(0));
+            cells.iter().position(|&visited| visited == cell).unwrap_or(self.len())
         };
-        place(a, b).min(place(b, a)) + 1
+        Ok(pairs.iter().map(|&(a, b)| place(a, b).min(place(b, a)) + 1).collect())
     }
 
     /// How many cells there are.
     pub(crate) fn len(&self) -> usize {
         self.members.len()
-    }
-
-    /// How many cells each row knows the order of; [`Cells::visits`] says one more for all others.
-    pub(crate) fn known(&self) -> usize {
-        self.width
-    }
-
-    fn of(&self, row: u32) -> &[u16] {
-        &self.nearest[row as usize * self.width..][..self.width]
     }
 
     /// The `most` best candidates of each row after visits to `visits` cells.
@@ -265,12 +291,17 @@ impl Cells {
         stages: &mut Stages<'_>,
     ) -> Result<Candidates> {
         let candidates = Candidates::new(corpus, most);
-        let visits = visits.min(self.width);
-        let mut from = 0;
-        while from < visits {
-            let to = visits.min(if from == 0 { FIRST_GO } else { from + GO });
-            self.go(corpus, from..to, &candidates, threads, stages)?;
-            from = to;
+        let visits = visits.min(self.len());
+        let known = visits.min(self.nearest.width);
+        for range in [0..known.min(FIRST_GO), known.min(FIRST_GO)..known] {
+            self.go(corpus, &self.nearest, range, &candidates, threads, stages)?;
+        }
+        let all: Vec<u32> = (0..corpus.rows() as u32).collect();
+        for from in (known..visits).step_by(GO) {
+            let range = from..visits.min(from + GO);
+            let width = range.len();
+            let next = self.leaders.nearest(corpus, &all, range, threads, stages)?;
+            self.go(corpus, &next, 0..width, &candidates, threads, stages)?;
         }
         Ok(candidates)
     }
@@ -279,15 +310,16 @@ impl Cells {
     fn go(
         &self,
         corpus: Corpus<'_>,
+        visits: &Visits,
         range: Range<usize>,
         candidates: &Candidates,
         threads: usize,
         stages: &mut Stages<'_>,
     ) -> Result<()> {
         let Some(encoder) = corpus.encoder else { return Ok(()) };
-        let mut visitors = vec![Vec::new(); self.members.len()];
+        let mut visitors = vec![Vec::new(); self.len()];
         for row in (0..corpus.rows()).filter(|&row| corpus.is_allowed(row)) {
-            for &cell in &self.of(row as u32)[range.clone()] {
+            for &cell in &visits.of(row)[range.clone()] {
                 visitors[usize::from(cell)].push(row as u32);
             }
         }
@@ -380,12 +412,6 @@ impl Cells {
     }
 }
 
-/// Codes of leaders.
-fn encode(corpus: Corpus<'_>, encoder: &Encoder, leaders: &[f64]) -> Result<Option<Codes>> {
-    let rows = Rows::from_vec(leaders.to_vec(), corpus.dim)?;
-    Ok(encoder.encode(&rows, None, &mut Scratch::default()))
-}
-
 /// Makes each leader the mean of the rows that it is the nearest of.
 fn learn(corpus: Corpus<'_>, rows: &[u32], nearest: &[u16], leaders: &mut [f64]) {
     let dim = corpus.dim;
@@ -411,71 +437,87 @@ fn learn(corpus: Corpus<'_>, rows: &[u32], nearest: &[u16], leaders: &mut [f64])
     }
 }
 
-/// The `width` nearest leaders of some rows, the nearest first.
-fn nearest(
-    corpus: Corpus<'_>,
-    encoder: &Encoder,
-    leaders: &Codes,
-    rows: &[u32],
-    width: usize,
-    threads: usize,
-    stages: &mut Stages<'_>,
-) -> Result<Vec<u16>> {
-    let steps = encoder.steps();
-    let bytes = int8::record_bytes(steps);
-    let count = leaders.len();
-    let panels: Vec<Panel> = (0..count)
-        .step_by(PANEL)
-        .map(|first| {
-            let last = count.min(first + PANEL);
-            let panel = Panel::for_products(corpus.isa, last - first, steps);
-            pack(steps, LIMIT, panel, (first..last).map(|leader| leaders.record(leader)))
-        })
-        .collect();
-    let operations = (CHUNK * count * encoder.swept()) as u64;
-    let tasks = rows.len().div_ceil(CHUNK);
-    let parts = stages.run(threads, tasks, operations * tasks as u64, |task, worker| {
-        let mut sums = [[0; PANEL]; GROUP];
-        let mut keys: [Vec<u64>; GROUP] = Default::default();
-        let mut records = Vec::new();
-        let mut out = Vec::with_capacity(CHUNK * width);
-        for rows in rows[task * CHUNK..rows.len().min((task + 1) * CHUNK)].chunks(GROUP) {
-            records.clear();
-            for &row in rows {
-                let codes = corpus.chunks[row as usize / CHUNK].codes(encoder);
-                if let Some(codes) = codes {
-                    records.extend_from_slice(&codes.record(row as usize % CHUNK)[..bytes]);
+impl Leaders {
+    /// `None` if some leader has no codes.
+    fn new(corpus: Corpus<'_>, encoder: &Encoder, leaders: &[f64]) -> Result<Option<Self>> {
+        let rows = Rows::from_vec(leaders.to_vec(), corpus.dim)?;
+        let codes = encoder.encode(&rows, None, &mut Scratch::default());
+        let panel = |first: usize, codes: &Codes| {
+            let last = rows.len().min(first + PANEL);
+            let panel = Panel::for_products(corpus.isa, last - first, encoder.steps());
+            let records = (first..last).map(|leader| codes.record(leader));
+            pack(encoder.steps(), LIMIT, panel, records)
+        };
+        Ok(codes.map(|codes| {
+            let panels = (0..rows.len()).step_by(PANEL).map(|first| panel(first, &codes));
+            Self { panels: panels.collect(), count: rows.len() }
+        }))
+    }
+
+    /// Of the leaders of each of some rows, in order, those in a range of places.
+    fn nearest(
+        &self,
+        corpus: Corpus<'_>,
+        rows: &[u32],
+        range: Range<usize>,
+        threads: usize,
+        stages: &mut Stages<'_>,
+    ) -> Result<Visits> {
+        let width = range.len();
+        let Some(encoder) = corpus.encoder else { return Ok(Visits { cells: Vec::new(), width }) };
+        let steps = encoder.steps();
+        let bytes = int8::record_bytes(steps);
+        let Self { panels, count } = self;
+        let operations = (CHUNK * count * encoder.swept()) as u64;
+        let tasks = rows.len().div_ceil(CHUNK);
+        let parts = stages.run(threads, tasks, operations * tasks as u64, |task, worker| {
+            let mut sums = [[0; PANEL]; GROUP];
+            let mut keys: [Vec<u64>; GROUP] = Default::default();
+            let mut records = Vec::new();
+            let mut out = Vec::with_capacity(CHUNK * width);
+            for rows in rows[task * CHUNK..rows.len().min((task + 1) * CHUNK)].chunks(GROUP) {
+                records.clear();
+                for &row in rows {
+                    let codes = corpus.chunks[row as usize / CHUNK].codes(encoder);
+                    if let Some(codes) = codes {
+                        records.extend_from_slice(&codes.record(row as usize % CHUNK)[..bytes]);
+                    }
+                }
+                records.resize(GROUP * bytes, 0);
+                let group =
+                    Group { records: &records, ratios: Ratios::default(), thresholds: None };
+                keys.iter_mut().for_each(Vec::clear);
+                for (p, panel) in panels.iter().enumerate() {
+                    int8::products(corpus.isa, group, panel, &mut sums);
+                    for (r, keys) in keys[..rows.len()].iter_mut().enumerate() {
+                        let factor = group.factor(r, steps);
+                        let len = (count - p * PANEL).min(PANEL);
+                        keys.extend(sums[r][..len].iter().enumerate().map(|(q, &sum)| {
+                            let score = sum as f32 * (factor * panel.scale[q]) + panel.bias[q];
+                            // Descending scores as ascending whole numbers.
+                            let bits = score.to_bits();
+                            let bits = if bits >> 31 == 0 { !bits & 0x7fff_ffff } else { bits };
+                            u64::from(bits) << 32 | (p * PANEL + q) as u64
+                        }));
+                    }
+                }
+                for keys in &mut keys[..rows.len()] {
+                    if range.start > 0 {
+                        keys.select_nth_unstable(range.start);
+                    }
+                    let keys = &mut keys[range.start..];
+                    if width < keys.len() {
+                        keys.select_nth_unstable(width);
+                    }
+                    keys[..width].sort_unstable();
+                    out.extend(keys[..width].iter().map(|&key| key as u16));
+                }
+                if !worker.advance((GROUP * count * encoder.swept()) as u64) {
+                    break;
                 }
             }
-            records.resize(GROUP * bytes, 0);
-            let group = Group { records: &records, ratios: Ratios::default(), thresholds: None };
-            keys.iter_mut().for_each(Vec::clear);
-            for (p, panel) in panels.iter().enumerate() {
-                int8::products(corpus.isa, group, panel, &mut sums);
-                for (r, keys) in keys[..rows.len()].iter_mut().enumerate() {
-                    let factor = group.factor(r, steps);
-                    let len = (count - p * PANEL).min(PANEL);
-                    keys.extend(sums[r][..len].iter().enumerate().map(|(q, &sum)| {
-                        let score = sum as f32 * (factor * panel.scale[q]) + panel.bias[q];
-                        // Descending scores as ascending whole numbers.
-                        let bits = score.to_bits();
-                        let bits = if bits >> 31 == 0 { !bits & 0x7fff_ffff } else { bits };
-                        u64::from(bits) << 32 | (p * PANEL + q) as u64
-                    }));
-                }
-            }
-            for keys in &mut keys[..rows.len()] {
-                if width < keys.len() {
-                    keys.select_nth_unstable(width - 1);
-                }
-                keys[..width].sort_unstable();
-                out.extend(keys[..width].iter().map(|&key| key as u16));
-            }
-            if !worker.advance((GROUP * count * encoder.swept()) as u64) {
-                break;
-            }
-        }
-        out
-    })?;
-    Ok(parts.concat())
+            out
+        })?;
+        Ok(Visits { cells: parts.concat(), width })
+    }
 }

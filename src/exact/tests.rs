@@ -441,7 +441,7 @@ fn all_rows_against_all_get_the_twins_answers() {
 #[test]
 fn a_row_is_compared_with_all_that_either_of_the_two_visits() {
     let mut random = Random(SEED + 22);
-    let (n, dim) = (CHUNK + 300, 24);
+    let (n, dim) = (CHUNK + 500, 24);
     let rows = Rows::from_vec(decaying(&mut random, n, dim), dim).unwrap();
     let set = Set::new(Metric::Euclidean, rows, n, usize::MAX);
     let mut allowed = Selection::all(n);
@@ -450,9 +450,12 @@ fn a_row_is_compared_with_all_that_either_of_the_two_visits() {
     let monitor = &mut Silent;
     let mut stages = Stages::new(monitor, 1);
     let cells = Cells::new(corpus, 0, 1, &mut stages).unwrap().unwrap();
-    assert!(cells.len() > 40);
+    assert!(cells.len() > 70);
+    let pairs: Vec<(u32, u32)> =
+        (0..n as u32).flat_map(|row| (0..n as u32).map(move |other| (row, other))).collect();
+    let needed = cells.visits(corpus, &pairs, 1, &mut stages).unwrap();
     // As many as in one go, and more.
-    for visits in [1, 5, 40] {
+    for visits in [1, 5, 70] {
         let all = cells.candidates(corpus, visits, n, 3, &mut stages).unwrap();
         let few = cells.candidates(corpus, visits, 10, 1, &mut stages).unwrap();
         let same = cells.candidates(corpus, visits, 10, 8, &mut stages).unwrap();
@@ -466,7 +469,9 @@ fn a_row_is_compared_with_all_that_either_of_the_two_visits() {
             assert_eq!(again, best, "threads must not matter");
             found.sort_unstable();
             let compared: Vec<u32> = (0..n as u32)
-                .filter(|&other| other != row && cells.visits(row, other) <= visits)
+                .filter(|&other| {
+                    other != row && needed[row as usize * n + other as usize] <= visits
+                })
                 .filter(|&other| [row, other].iter().all(|&r| corpus.is_allowed(r as usize)))
                 .collect();
             assert_eq!(found, compared, "row {row}, {visits} visits");

@@ -184,9 +184,7 @@ impl Index<'_> {
         let width = corpus.encoder.map_or(8 * self.dim, Encoder::swept) as u64;
         let queries = if prunes { rows.len() as u64 / 2 } else { distinct.rows.len() as u64 };
         let near = near.filter(|near| coded && near.recall < 1.0);
-        // A tenth of all pairs, or less, is compared where some may be missed.
-        let total = queries * state.rows() as u64 * width / if near.is_some() { 10 } else { 1 };
-        let mut stages = Stages::new(monitor, total);
+        let mut stages = Stages::new(monitor, queries * state.rows() as u64 * width);
         let seed = near.map_or(0, |near| near.seed);
         let cells = if prunes || near.is_some() {
             Cells::new(corpus, seed, threads, &mut stages)?
@@ -195,13 +193,20 @@ impl Index<'_> {
         };
         let mut sample = None;
         if let (Some(cells), Some(near)) = (&cells, near) {
-            let rows: Vec<u32> =
+            let some: Vec<u32> =
                 rows.iter().copied().step_by(rows.len().div_ceil(SAMPLE)).collect();
-            let found = self.searched(state, fine, &rows, k, threads, &mut stages)?;
+            let found = self.searched(state, fine, &some, k, threads, &mut stages)?;
             let truth =
-                rows.iter().zip(found).map(|(&row, found)| others(&found, row, k)).collect();
-            let known = Sample { rows, truth };
-            sample = known.visits(cells, near.recall).map(|visits| (visits, known));
+                some.iter().zip(found).map(|(&row, found)| others(&found, row, k)).collect();
+            let known = Sample { rows: some, truth };
+            let visits = cells.visits(corpus, &known.pairs(), threads, &mut stages)?;
+            let visits = enough(visits, near.recall);
+            if visits * WORTH_IT <= cells.len() {
+                // Visitors of a cell are compared with its rows: about as many pairs as all have.
+                let share = visits as u64 * state.rows() as u64 / cells.len() as u64;
+                stages.expect(rows.len() as u64 * share * width);
+                sample = Some((visits, known));
+            }
         }
         let mut lists = if let Some(cells) = cells.filter(|_| prunes || sample.is_some()) {
             let visits = sample.as_ref().map_or(FIRST_VISITS, |&(visits, _)| visits);
@@ -278,6 +283,15 @@ fn others(found: &List, row: u32, k: usize) -> List {
     list
 }
 
+/// How many cells rows must visit for this recall, where pairs of neighbours need so many.
+///
+/// The rest of what may be missed is left to the codes, which choose among what was seen.
+fn enough(mut visits: Vec<usize>, recall: f64) -> usize {
+    visits.sort_unstable();
+    let wanted = visits.len() as f64 * (1.0 - (1.0 - recall) * UNSEEN);
+    visits[(wanted.ceil() as usize).clamp(1, visits.len()) - 1]
+}
+
 /// Some rows and their true neighbours.
 struct Sample {
     rows: Vec<u32>,
@@ -285,18 +299,10 @@ struct Sample {
 }
 
 impl Sample {
-    /// How many cells rows must visit for this recall; none if that is as much as all of them.
-    ///
-    /// The rest of what may be missed is left to the codes, which choose among what was seen.
-    fn visits(&self, cells: &Cells, recall: f64) -> Option<usize> {
-        let pairs = self.rows.iter().zip(&self.truth).step_by(2);
-        let mut visits: Vec<usize> = pairs
-            .flat_map(|(&row, truth)| truth.iter().map(move |near| cells.visits(row, near.row)))
-            .collect();
-        visits.sort_unstable();
-        let wanted = visits.len() as f64 * (1.0 - (1.0 - recall) * UNSEEN);
-        let visits = visits[(wanted.ceil() as usize).clamp(1, visits.len()) - 1];
-        (visits <= cells.known() && visits * WORTH_IT <= cells.len()).then_some(visits)
+    /// Every second row and its neighbours, which tell how many cells to visit.
+    fn pairs(&self) -> Vec<(u32, u32)> {
+        let told = self.rows.iter().zip(&self.truth).step_by(2);
+        told.flat_map(|(&row, truth)| truth.iter().map(move |near| (row, near.row))).collect()
     }
 
     /// The share of the true neighbours in lists of all rows; equally far ones count.
