@@ -31,9 +31,11 @@ const LEAST: usize = 16;
 /// Rows that each leader is learned from, about, and how often.
 const LESSONS: usize = 16;
 const TURNS: usize = 2;
-/// Cells whose order is found, and that are visited, in one go: both take memory. The first go is
-/// short, so that the others begin with good candidates.
-const GO: usize = 64;
+/// Cells whose order is found together, which costs a product with each leader again and again.
+const KNOWN: usize = 96;
+/// Cells that are visited in one go: the lists of visitors take memory. The first go is short, so
+/// that the others begin with good candidates.
+const GO: usize = 48;
 const FIRST_GO: usize = 2;
 /// What a column collects before it is handed over.
 const WAITING: usize = 32;
@@ -242,7 +244,7 @@ impl Cells {
             learn(corpus, &lessons, &nearest.cells, &mut leaders);
         }
         let Some(leaders) = Leaders::new(corpus, encoder, &leaders)? else { return Ok(None) };
-        let nearest = leaders.nearest(corpus, &all, 0..GO.min(count), threads, stages)?;
+        let nearest = leaders.nearest(corpus, &all, 0..KNOWN.min(count), threads, stages)?;
         let mut members = vec![Vec::new(); count];
         for row in rows {
             members[usize::from(nearest.of(row as usize)[0])].push(row);
@@ -292,16 +294,23 @@ impl Cells {
     ) -> Result<Candidates> {
         let candidates = Candidates::new(corpus, most);
         let visits = visits.min(self.len());
-        let known = visits.min(self.nearest.width);
-        for range in [0..known.min(FIRST_GO), known.min(FIRST_GO)..known] {
-            self.go(corpus, &self.nearest, range, &candidates, threads, stages)?;
-        }
         let all: Vec<u32> = (0..corpus.rows() as u32).collect();
-        for from in (known..visits).step_by(GO) {
-            let range = from..visits.min(from + GO);
-            let width = range.len();
-            let next = self.leaders.nearest(corpus, &all, range, threads, stages)?;
-            self.go(corpus, &next, 0..width, &candidates, threads, stages)?;
+        for from in (0..visits).step_by(KNOWN) {
+            let later;
+            let known = if from == 0 {
+                &self.nearest
+            } else {
+                let range = from..visits.min(from + KNOWN);
+                later = self.leaders.nearest(corpus, &all, range, threads, stages)?;
+                &later
+            };
+            let width = known.width.min(visits - from);
+            let first = if from == 0 { FIRST_GO.min(width) } else { 0 };
+            self.go(corpus, known, 0..first, &candidates, threads, stages)?;
+            for at in (first..width).step_by(GO) {
+                let range = at..width.min(at + GO);
+                self.go(corpus, known, range, &candidates, threads, stages)?;
+            }
         }
         Ok(candidates)
     }
@@ -316,7 +325,7 @@ impl Cells {
         threads: usize,
         stages: &mut Stages<'_>,
     ) -> Result<()> {
-        let Some(encoder) = corpus.encoder else { return Ok(()) };
+        let Some(encoder) = corpus.encoder.filter(|_| !range.is_empty()) else { return Ok(()) };
         let mut visitors = vec![Vec::new(); self.len()];
         for row in (0..corpus.rows()).filter(|&row| corpus.is_allowed(row)) {
             for &cell in &visits.of(row)[range.clone()] {

@@ -441,7 +441,7 @@ fn all_rows_against_all_get_the_twins_answers() {
 #[test]
 fn a_row_is_compared_with_all_that_either_of_the_two_visits() {
     let mut random = Random(SEED + 22);
-    let (n, dim) = (CHUNK + 500, 24);
+    let (n, dim) = (2 * CHUNK + 100, 24);
     let rows = Rows::from_vec(decaying(&mut random, n, dim), dim).unwrap();
     let set = Set::new(Metric::Euclidean, rows, n, usize::MAX);
     let mut allowed = Selection::all(n);
@@ -450,17 +450,17 @@ fn a_row_is_compared_with_all_that_either_of_the_two_visits() {
     let monitor = &mut Silent;
     let mut stages = Stages::new(monitor, 1);
     let cells = Cells::new(corpus, 0, 1, &mut stages).unwrap().unwrap();
-    assert!(cells.len() > 70);
+    assert!(cells.len() > 100);
     let pairs: Vec<(u32, u32)> =
         (0..n as u32).flat_map(|row| (0..n as u32).map(move |other| (row, other))).collect();
     let needed = cells.visits(corpus, &pairs, 1, &mut stages).unwrap();
     // As many as in one go, and more.
-    for visits in [1, 5, 70] {
+    for visits in [1, 5, 60, 100] {
         let all = cells.candidates(corpus, visits, n, 3, &mut stages).unwrap();
         let few = cells.candidates(corpus, visits, 10, 1, &mut stages).unwrap();
         let same = cells.candidates(corpus, visits, 10, 8, &mut stages).unwrap();
         let mut missed = 0;
-        for row in 0..n as u32 {
+        for row in (0..n as u32).step_by(7) {
             let (mut found, mut best) = (Vec::new(), Vec::new());
             all.of(row, &mut found);
             few.of(row, &mut best);
@@ -481,7 +481,7 @@ fn a_row_is_compared_with_all_that_either_of_the_two_visits() {
             let near = near.filter(|near| compared.contains(&near.row)).take(5);
             missed += near.filter(|near| !best.contains(&near.row)).count();
         }
-        assert!(missed < n / 50, "{missed} of {} near rows", 5 * n);
+        assert!(missed < n / 350, "{missed} of {} near rows", 5 * n / 7);
     }
 }
 
