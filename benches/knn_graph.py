@@ -45,9 +45,9 @@ def main() -> None:
     descent(floats[:3000])  # compiles
     calls: dict[str, Callable[[], Array]] = {
         "omendb exact": lambda: omendb.knn_graph(X, k, "cosine", method="exact").distances,
-        "omendb approximate": lambda: omendb.knn_graph(
-            X, k, "cosine", method="approximate"
-        ).distances,
+        "omendb approximate": lambda: (
+            omendb.knn_graph(X, k, "cosine", method="approximate").distances
+        ),
         "pynndescent": lambda: descent(floats),
         "scikit-learn": lambda: kneighbors_graph(
             floats, k, metric="cosine", mode="distance", n_jobs=-1
