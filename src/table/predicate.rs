@@ -88,7 +88,6 @@ use arrow_array::{
 };
 use arrow_buffer::{BooleanBuffer, BooleanBufferBuilder, NullBuffer};
 use arrow_schema::{DataType, Fields, Schema, TimeUnit};
-use memchr::memchr2_iter;
 use memchr::memmem::Finder;
 
 use self::literal::{Pattern, Simple};
@@ -496,24 +495,28 @@ fn containing(
 ) -> BooleanBuffer {
     match array.data_type() {
         _ if len == 0 => fixed(array.len(), true),
-        DataType::Utf8 => containing_in_one(array.as_string::<i32>(), len, find),
-        DataType::LargeUtf8 => containing_in_one(array.as_string::<i64>(), len, find),
+        DataType::Utf8 => {
+            let array = array.as_string::<i32>();
+            containing_in_one(array.value_offsets(), array.value_data(), len, find)
+        }
+        DataType::LargeUtf8 => {
+            let array = array.as_string::<i64>();
+            containing_in_one(array.value_offsets(), array.value_data(), len, find)
+        }
         _ => texts(array, |text| find(text.as_bytes()).is_some()),
     }
 }
 
 fn containing_in_one<O: OffsetSizeTrait>(
-    array: &GenericStringArray<O>,
+    offsets: &[O],
+    bytes: &[u8],
     len: usize,
     find: impl Fn(&[u8]) -> Option<usize>,
 ) -> BooleanBuffer {
-    let mut passed = BooleanBufferBuilder::new(array.len());
-    passed.append_n(array.len(), false);
-    let offsets = array.value_offsets();
-    let (Some(first), Some(last)) = (offsets.first(), offsets.last()) else {
-        return passed.finish();
-    };
-    let (bytes, mut from) = (&array.value_data()[..last.as_usize()], first.as_usize());
+    let rows = offsets.len() - 1;
+    let mut passed = BooleanBufferBuilder::new(rows);
+    passed.append_n(rows, false);
+    let (bytes, mut from) = (&bytes[..offsets[rows].as_usize()], offsets[0].as_usize());
     let mut row = 0;
     while let Some(place) = find(&bytes[from..]) {
         let start = from + place;
@@ -545,35 +548,30 @@ fn like(array: &dyn Array, pattern: &Pattern) -> BooleanBuffer {
             let end = text.len().checked_sub(part.len()).map(|start| &text[start..]);
             end.is_some_and(|text| text.eq_ignore_ascii_case(part.as_bytes()))
         }),
-        Some(Simple::Contains(part)) => {
-            let part = part.as_bytes();
-            let find = |text: &[u8]| match part {
-                [] => Some(0),
-                [first, ..] => {
-                    let [low, high] = [first.to_ascii_lowercase(), first.to_ascii_uppercase()];
-                    memchr2_iter(low, high, text).find(|&place| {
-                        let there = text.get(place..place + part.len());
-                        there.is_some_and(|text| text.eq_ignore_ascii_case(part))
-                    })
-                }
-            };
-            if is_ascii(array) {
-                containing(array, part.len(), find)
-            } else {
-                all(&|text| find(text).is_some())
-            }
-        }
+        Some(Simple::Contains(part)) => match array.data_type() {
+            _ if part.is_empty() => fixed(array.len(), true),
+            DataType::Utf8 => containing_in_any_case(array.as_string::<i32>(), &part, pattern),
+            DataType::LargeUtf8 => containing_in_any_case(array.as_string::<i64>(), &part, pattern),
+            _ => texts(array, |text| pattern.matches(text)),
+        },
         None => texts(array, |text| pattern.matches(text)),
     }
 }
 
-/// Whether all texts that lie one after another are ASCII.
-fn is_ascii(array: &dyn Array) -> bool {
-    match array.data_type() {
-        DataType::Utf8 => array.as_string::<i32>().value_data().is_ascii(),
-        DataType::LargeUtf8 => array.as_string::<i64>().value_data().is_ascii(),
-        _ => false,
+fn containing_in_any_case<O: OffsetSizeTrait>(
+    array: &GenericStringArray<O>,
+    part: &str,
+    pattern: &Pattern,
+) -> BooleanBuffer {
+    let (bytes, part) = (array.value_data().to_ascii_lowercase(), part.to_ascii_lowercase());
+    let finder = Finder::new(&part);
+    let find = |bytes: &[u8]| finder.find(bytes);
+    let found = containing_in_one(array.value_offsets(), &bytes, part.len(), find);
+    if bytes.is_ascii() {
+        return found;
     }
+    let others = texts(array, |text| !text.is_ascii() && pattern.matches(text));
+    &found | &others
 }
 
 /// A column read row by row, in a type that it has in common with what it is compared with.
