@@ -379,7 +379,7 @@ impl Encoder {
     }
 
     /// What a vector is multiplied by first; `None` for one that only a verdict can tell.
-    fn factor(&self, x: &[f64]) -> Option<f64> {
+    pub(crate) fn factor(&self, x: &[f64]) -> Option<f64> {
         if self.metric != Metric::Cosine {
             return Some(1.0);
         }

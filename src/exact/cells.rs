@@ -10,16 +10,15 @@
 //! on the order in which cells are worked on. Whoever asks judges them.
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::pairs::Cuts;
 use super::sweep::threshold;
 use crate::codes::{Codes, Encoder, Scratch};
 use crate::corpus::{CHUNK, Corpus};
 use crate::error::Result;
 use crate::kernels::float::dispatch;
 use crate::kernels::int8::{self, GROUP, Group, LIMIT, PANEL, Panel, Passed, Ratios, STEP};
-use crate::metric::Metric;
 use crate::random::Random;
 use crate::rows::Rows;
 use crate::threads::Stages;
@@ -78,8 +77,8 @@ pub(crate) struct Candidates {
     most: usize,
     /// `most` entries of each row of a chunk, zeros where there are fewer.
     chunks: Vec<Mutex<Vec<u64>>>,
-    /// The worst score of each row's candidates, a float32, once it has all it may.
-    cuts: Vec<AtomicU32>,
+    /// The worst score of each row's candidates, once it has all it may.
+    cuts: Cuts,
 }
 
 /// A candidate of a row.
@@ -117,13 +116,11 @@ fn row_of(entry: u64) -> u32 {
 impl Candidates {
     fn new(corpus: Corpus<'_>, most: usize) -> Self {
         let chunks = corpus.chunks.iter().map(|chunk| Mutex::new(vec![0; chunk.len() * most]));
-        let least = || AtomicU32::new(f32::MIN.to_bits());
-        let cuts = (0..corpus.rows()).map(|_| least()).collect();
-        Self { most, chunks: chunks.collect(), cuts }
+        Self { most, chunks: chunks.collect(), cuts: Cuts::new(corpus.rows()) }
     }
 
     fn cut(&self, row: u32) -> f32 {
-        f32::from_bits(self.cuts[row as usize].load(Ordering::Relaxed))
+        self.cuts.get(row as usize)
     }
 
     /// What a row asks for, so low that rounding leaves nothing out. Less than any score, but not −∞,
@@ -174,7 +171,7 @@ impl Candidates {
         }
         let worst = least(entries);
         if worst > 0 {
-            self.cuts[found.row as usize].store(score_of(worst).to_bits(), Ordering::Relaxed);
+            self.cuts.set(found.row as usize, score_of(worst));
         }
     }
 
@@ -185,6 +182,20 @@ impl Candidates {
         entries.sort_unstable_by(|a, b| b.cmp(a));
         out.extend(entries.iter().filter(|&&entry| entry > 0).map(|&entry| row_of(entry)));
     }
+}
+
+/// The record of a row, which has one.
+fn record<'a>(corpus: Corpus<'a>, encoder: &Encoder, row: u32) -> &'a [u8] {
+    let codes = corpus.chunks[row as usize / CHUNK].codes(encoder);
+    let bytes = int8::record_bytes(encoder.steps());
+    codes.map_or(&[], |codes| &codes.record(row as usize % CHUNK)[..bytes])
+}
+
+/// Copies the records of a group's rows together.
+fn gather(corpus: Corpus<'_>, encoder: &Encoder, rows: &[u32], records: &mut Vec<u8>) {
+    records.clear();
+    rows.iter().for_each(|&row| records.extend_from_slice(record(corpus, encoder, row)));
+    records.resize(GROUP * int8::record_bytes(encoder.steps()), 0);
 }
 
 /// Packs rows as columns. Codes that are too large for this panel's kernel become smaller ones.
@@ -241,7 +252,7 @@ impl Cells {
             let Some(told) = Leaders::new(corpus, encoder, &leaders)? else { return Ok(None) };
             let lessons = some(count * LESSONS);
             let nearest = told.nearest(corpus, &lessons, 0..1, threads, stages)?;
-            learn(corpus, &lessons, &nearest.cells, &mut leaders);
+            learn(corpus, encoder, &lessons, &nearest.cells, &mut leaders);
         }
         let Some(leaders) = Leaders::new(corpus, encoder, &leaders)? else { return Ok(None) };
         let nearest = leaders.nearest(corpus, &all, 0..KNOWN.min(count), threads, stages)?;
@@ -333,12 +344,6 @@ impl Cells {
             }
         }
         let steps = encoder.steps();
-        let record = |row: u32| {
-            let codes = corpus.chunks[row as usize / CHUNK].codes(encoder);
-            codes.map_or(&[][..], |codes| {
-                &codes.record(row as usize % CHUNK)[..int8::record_bytes(steps)]
-            })
-        };
         let work = |cell: usize| {
             (self.members[cell].len() * visitors[cell].len() * encoder.swept()) as u64
         };
@@ -350,7 +355,7 @@ impl Cells {
                 .chunks(PANEL)
                 .map(|members| {
                     let panel = Panel::for_pairs(corpus.isa, members.len(), steps);
-                    let records = members.iter().map(|&row| record(row));
+                    let records = members.iter().map(|&row| record(corpus, encoder, row));
                     let mut panel = pack(steps, limit, panel, records);
                     for (q, &row) in members.iter().enumerate() {
                         panel.threshold[q] = candidates.wanted(row);
@@ -363,52 +368,42 @@ impl Cells {
             let mut waiting = vec![Vec::new(); members.len()];
             let mut records = Vec::new();
             for rows in visitors.chunks(GROUP) {
-                records.clear();
+                gather(corpus, encoder, rows, &mut records);
                 let mut thresholds = [f32::INFINITY; GROUP];
                 for (&row, wanted) in rows.iter().zip(&mut thresholds) {
-                    records.extend_from_slice(record(row));
                     *wanted = candidates.wanted(row);
                 }
-                records.resize(GROUP * int8::record_bytes(steps), 0);
                 let ratios = Ratios::default();
                 let group = Group { records: &records, ratios, thresholds: Some(&thresholds) };
                 let there = (1u32 << rows.len()) - 1;
                 for (p, panel) in panels.iter_mut().enumerate() {
-                    let mut hits = int8::sweep(corpus.isa, group, panel, &mut passed) & there;
-                    while hits != 0 {
-                        let r = hits.trailing_zeros() as usize;
-                        hits &= hits - 1;
-                        let (factor, bias) = (group.factor(r, steps), group.bias(r, steps));
-                        let mut mask = passed.masks[r];
-                        while mask != 0 {
-                            let q = mask.trailing_zeros() as usize;
-                            mask &= mask - 1;
-                            let column = p * PANEL + q;
-                            let (row, member) = (rows[r], members[column]);
-                            if row == member {
-                                continue;
+                    let hits = int8::sweep(corpus.isa, group, panel, &mut passed) & there;
+                    passed.each(hits, |r, q| {
+                        let column = p * PANEL + q;
+                        let (row, member) = (rows[r], members[column]);
+                        if row == member {
+                            return;
+                        }
+                        let scale = group.factor(r, steps) * panel.scale[q];
+                        let product = passed.sums[r][q] as f32 * scale;
+                        let score = product + panel.bias[q];
+                        if score >= candidates.cut(row) {
+                            let chunk = |row: u32| row as usize / CHUNK;
+                            if found.last().is_some_and(|f: &Found| chunk(f.row) != chunk(row)) {
+                                candidates.add(&mut found);
                             }
-                            let product = passed.sums[r][q] as f32 * (factor * panel.scale[q]);
-                            let score = product + panel.bias[q];
-                            if score >= candidates.cut(row) {
-                                let chunk = |row: u32| row as usize / CHUNK;
-                                if found.last().is_some_and(|f: &Found| chunk(f.row) != chunk(row))
-                                {
-                                    candidates.add(&mut found);
-                                }
-                                found.push(Found { row, other: member, score });
-                            }
-                            let score = product + bias;
-                            if score >= candidates.cut(member) {
-                                let own: &mut Vec<Found> = &mut waiting[column];
-                                own.push(Found { row: member, other: row, score });
-                                if own.len() == WAITING {
-                                    candidates.add(own);
-                                    panel.threshold[q] = candidates.wanted(member);
-                                }
+                            found.push(Found { row, other: member, score });
+                        }
+                        let score = product + group.bias(r, steps);
+                        if score >= candidates.cut(member) {
+                            let own: &mut Vec<Found> = &mut waiting[column];
+                            own.push(Found { row: member, other: row, score });
+                            if own.len() == WAITING {
+                                candidates.add(own);
+                                panel.threshold[q] = candidates.wanted(member);
                             }
                         }
-                    }
+                    });
                 }
                 if !worker.advance((GROUP * members.len() * encoder.swept()) as u64) {
                     return;
@@ -422,7 +417,13 @@ impl Cells {
 }
 
 /// Makes each leader the mean of the rows that it is the nearest of.
-fn learn(corpus: Corpus<'_>, rows: &[u32], nearest: &[u16], leaders: &mut [f64]) {
+fn learn(
+    corpus: Corpus<'_>,
+    encoder: &Encoder,
+    rows: &[u32],
+    nearest: &[u16],
+    leaders: &mut [f64],
+) {
     let dim = corpus.dim;
     let mut sums = vec![0.0; leaders.len()];
     let mut counts = vec![0u32; leaders.len() / dim];
@@ -430,12 +431,7 @@ fn learn(corpus: Corpus<'_>, rows: &[u32], nearest: &[u16], leaders: &mut [f64])
     for (&row, &leader) in rows.iter().zip(nearest) {
         corpus.read(row, &mut wide);
         let leader = usize::from(leader);
-        let factor = if corpus.metric == Metric::Cosine {
-            let square: f64 = wide.iter().map(|x| x * x).sum();
-            if square == 0.0 { 0.0 } else { 1.0 / square.sqrt() }
-        } else {
-            1.0
-        };
+        let factor = encoder.factor(&wide).unwrap_or(0.0);
         counts[leader] += 1;
         sums[leader * dim..][..dim].iter_mut().zip(&wide).for_each(|(sum, x)| *sum += x * factor);
     }
@@ -475,7 +471,6 @@ impl Leaders {
         let width = range.len();
         let Some(encoder) = corpus.encoder else { return Ok(Visits { cells: Vec::new(), width }) };
         let steps = encoder.steps();
-        let bytes = int8::record_bytes(steps);
         let Self { panels, count } = self;
         let operations = (CHUNK * count * encoder.swept()) as u64;
         let tasks = rows.len().div_ceil(CHUNK);
@@ -485,14 +480,7 @@ impl Leaders {
             let mut records = Vec::new();
             let mut out = Vec::with_capacity(CHUNK * width);
             for rows in rows[task * CHUNK..rows.len().min((task + 1) * CHUNK)].chunks(GROUP) {
-                records.clear();
-                for &row in rows {
-                    let codes = corpus.chunks[row as usize / CHUNK].codes(encoder);
-                    if let Some(codes) = codes {
-                        records.extend_from_slice(&codes.record(row as usize % CHUNK)[..bytes]);
-                    }
-                }
-                records.resize(GROUP * bytes, 0);
+                gather(corpus, encoder, rows, &mut records);
                 let group =
                     Group { records: &records, ratios: Ratios::default(), thresholds: None };
                 keys.iter_mut().for_each(Vec::clear);

@@ -50,6 +50,25 @@ struct Near {
     failed: bool,
 }
 
+/// The score that each row asks for, which tasks read while others raise it.
+#[derive(Debug)]
+pub(super) struct Cuts(Vec<AtomicU32>);
+
+impl Cuts {
+    /// Less than any score for each.
+    pub(super) fn new(rows: usize) -> Self {
+        Self((0..rows).map(|_| AtomicU32::new(f32::MIN.to_bits())).collect())
+    }
+
+    pub(super) fn get(&self, row: usize) -> f32 {
+        f32::from_bits(self.0[row].load(Ordering::Relaxed))
+    }
+
+    pub(super) fn set(&self, row: usize, cut: f32) {
+        self.0[row].store(cut.to_bits(), Ordering::Relaxed);
+    }
+}
+
 /// What all tasks share.
 struct Pairs<'a> {
     corpus: Corpus<'a>,
@@ -60,8 +79,7 @@ struct Pairs<'a> {
     /// Verdicts of a row before it is given up.
     limit: usize,
     near: Vec<Mutex<Vec<Near>>>,
-    /// The score that each row asks for, a float32.
-    cuts: Vec<AtomicU32>,
+    cuts: Cuts,
 }
 
 /// Multiply-adds of all pairs.
@@ -96,7 +114,7 @@ pub(crate) fn pairs(
         fine_chunks: fine.chunks,
         limit: (n / 64).max(8 * k + 512),
         near: Vec::new(),
-        cuts: (0..n).map(|_| AtomicU32::new(f32::MIN.to_bits())).collect(),
+        cuts: Cuts::new(n),
     };
     let verdicts = (CHUNK * k * corpus.dim) as u64;
     let near = stages.run(threads, chunks, verdicts * chunks as u64, |c, worker| {
@@ -112,7 +130,7 @@ pub(crate) fn pairs(
                 pairs.settle(row, &mut own, &mut numbers);
                 own.waiting = others;
             } else {
-                pairs.set_cut(row, f32::INFINITY);
+                pairs.cuts.set(row, f32::INFINITY);
             }
             near.push(own);
             if !worker.advance(verdicts / CHUNK as u64) {
@@ -184,14 +202,6 @@ impl Pairs<'_> {
         self.near[chunk].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn cut(&self, row: usize) -> f32 {
-        f32::from_bits(self.cuts[row].load(Ordering::Relaxed))
-    }
-
-    fn set_cut(&self, row: usize, cut: f32) {
-        self.cuts[row].store(cut.to_bits(), Ordering::Relaxed);
-    }
-
     /// Judges what waits for a row and fine codes do not rule out, and raises the row's cut.
     fn settle(&self, row: usize, near: &mut Near, numbers: &mut Numbers) {
         if let Some(cut) = near.cut.filter(|_| !near.failed) {
@@ -206,7 +216,7 @@ impl Pairs<'_> {
         if near.judged > self.limit {
             near.failed = true;
             near.waiting = Vec::new();
-            self.set_cut(row, f32::INFINITY);
+            self.cuts.set(row, f32::INFINITY);
             return;
         }
         judge(corpus, row as u32, &near.waiting, &mut near.top, numbers);
@@ -215,7 +225,7 @@ impl Pairs<'_> {
             let [coarse, fine] = near.scores.get_or_insert_with(|| {
                 [self.encoder, self.fine].map(|encoder| encoder.pair_scores(&numbers.row))
             });
-            self.set_cut(row, threshold(coarse.at_least(worst.distance)));
+            self.cuts.set(row, threshold(coarse.at_least(worst.distance)));
             near.cut = Some(fine.at_least(worst.distance));
         }
     }
@@ -262,7 +272,7 @@ impl Pairs<'_> {
     fn block(&self, first: usize, worker: &Worker<'_>) {
         let corpus = self.corpus;
         let count = COLUMNS.min(corpus.rows() - first);
-        let cut = |row: usize| self.cut(row);
+        let cut = |row: usize| self.cuts.get(row);
         let Some(mut columns) = columns(corpus, self.encoder, first, count, cut) else { return };
         let mut numbers = Numbers::new(corpus.dim);
         let mut passed = Passed::new();
@@ -282,43 +292,36 @@ impl Pairs<'_> {
                 if !diagonal {
                     for (r, threshold) in thresholds.iter_mut().enumerate() {
                         if there >> r & 1 == 1 {
-                            *threshold = self.cut(row + r);
+                            *threshold = self.cuts.get(row + r);
                         }
                     }
                 }
                 let group = Group { thresholds: Some(&thresholds), ..codes.group(start / GROUP) };
                 for (p, panel) in columns.iter_mut().enumerate() {
-                    let mut hits = int8::sweep(corpus.isa, group, panel, &mut passed) & there;
-                    while hits != 0 {
-                        let r = hits.trailing_zeros() as usize;
-                        hits &= hits - 1;
-                        let factor = group.factor(r, panel.steps());
-                        let bias = group.bias(r, panel.steps());
-                        let mut mask = passed.masks[r];
-                        while mask != 0 {
-                            let q = mask.trailing_zeros() as usize;
-                            mask &= mask - 1;
-                            let column = first + p * PANEL + q;
-                            if column == row + r {
-                                continue;
-                            }
-                            let product = passed.sums[r][q] as f32 * (factor * panel.scale[q]);
-                            let reaches = |bias: f32, threshold: f32| {
-                                let score = product + bias;
-                                score + score.abs() * 1e-6 + 1e-36 >= threshold
-                            };
-                            if reaches(panel.bias[q], thresholds[r]) {
-                                found.push(((row + r) as u32, column as u32));
-                            }
-                            if reaches(bias, panel.threshold[q]) {
-                                let own = &mut waiting[column - first];
-                                own.push((row + r) as u32);
-                                if own.len() == WAITING {
-                                    panel.threshold[q] = self.hand_over(column, own, &mut numbers);
-                                }
+                    let hits = int8::sweep(corpus.isa, group, panel, &mut passed) & there;
+                    passed.each(hits, |r, q| {
+                        let column = first + p * PANEL + q;
+                        if column == row + r {
+                            return;
+                        }
+                        let steps = panel.steps();
+                        let (factor, bias) = (group.factor(r, steps), group.bias(r, steps));
+                        let product = passed.sums[r][q] as f32 * (factor * panel.scale[q]);
+                        let reaches = |bias: f32, threshold: f32| {
+                            let score = product + bias;
+                            score + score.abs() * 1e-6 + 1e-36 >= threshold
+                        };
+                        if reaches(panel.bias[q], thresholds[r]) {
+                            found.push(((row + r) as u32, column as u32));
+                        }
+                        if reaches(bias, panel.threshold[q]) {
+                            let own = &mut waiting[column - first];
+                            own.push((row + r) as u32);
+                            if own.len() == WAITING {
+                                panel.threshold[q] = self.hand_over(column, own, &mut numbers);
                             }
                         }
-                    }
+                    });
                 }
                 if (start / GROUP).is_multiple_of(GROUPS) && !worker.advance(operations) {
                     return;
@@ -339,7 +342,7 @@ impl Pairs<'_> {
         if near.waiting.len() >= WAITING {
             self.settle(row, near, numbers);
         }
-        self.cut(row)
+        self.cuts.get(row)
     }
 
     /// Lets what passed rows of a chunk wait with them.
@@ -502,19 +505,13 @@ pub(crate) fn groups(
                 let row = c * CHUNK + start;
                 let group = codes.group(start / GROUP);
                 for (p, panel) in panels.iter_mut().enumerate() {
-                    let mut hits = int8::sweep(corpus.isa, group, panel, &mut passed);
-                    while hits != 0 {
-                        let r = hits.trailing_zeros() as usize;
-                        hits &= hits - 1;
-                        let mut mask = passed.masks[r];
-                        while mask != 0 {
-                            let column = first + p * PANEL + mask.trailing_zeros() as usize;
-                            mask &= mask - 1;
-                            if row + r < column && wanted(row + r) {
-                                judge(row + r, column);
-                            }
+                    let hits = int8::sweep(corpus.isa, group, panel, &mut passed);
+                    passed.each(hits, |r, q| {
+                        let column = first + p * PANEL + q;
+                        if row + r < column && wanted(row + r) {
+                            judge(row + r, column);
                         }
-                    }
+                    });
                 }
                 if (start / GROUP).is_multiple_of(GROUPS) && !worker.advance(operations) {
                     return;

@@ -572,41 +572,34 @@ impl Hit<'_> {
     /// Makes candidates of the rows.
     fn push(
         &self,
-        mut hits: u32,
+        hits: u32,
         queries: &mut [(Query<'_>, &QueryFloats)],
         panel: &mut Panel,
         passed: &Passed,
         wide: &mut [f64],
     ) {
         let steps = panel.steps();
-        while hits != 0 {
-            let r = hits.trailing_zeros() as usize;
-            hits &= hits - 1;
+        passed.each(hits, |r, q| {
             let factor = self.group.factor(r, steps);
             let bias = if self.biased { self.group.bias(r, steps) } else { 0.0 };
-            let mut mask = passed.masks[r];
-            while mask != 0 {
-                let q = mask.trailing_zeros() as usize;
-                mask &= mask - 1;
-                let query = &mut queries[q].0;
-                let scale = panel.scale[q];
-                let score = |sum: i32| sum as f32 * (factor * scale) + bias;
-                let sum = passed.sums[r][q];
-                let optimistic = score(sum);
-                let optimistic = optimistic + optimistic.abs() * 1e-6 + 1e-36;
-                if f64::from(optimistic) < query.cut {
-                    continue; // the cut has risen since the group was tested
-                }
-                let wide_part = panel.margin(q, self.group.ratios)
-                    + if self.rest { self.group.last_product(r, panel, q) } else { 0 };
-                let estimate = score(sum - wide_part);
-                let floor = score(sum - 2 * wide_part) + bias * 5e-6;
-                let floor = floor - floor.abs() * 1e-6 - 1e-36;
-                let candidate = Candidate { optimistic, estimate, row: self.rows[r] };
-                query.push(self.corpus, candidate, floor, self.limit, wide);
-                panel.threshold[q] = query.threshold(if self.biased { 1.0 } else { scale });
+            let query = &mut queries[q].0;
+            let scale = panel.scale[q];
+            let score = |sum: i32| sum as f32 * (factor * scale) + bias;
+            let sum = passed.sums[r][q];
+            let optimistic = score(sum);
+            let optimistic = optimistic + optimistic.abs() * 1e-6 + 1e-36;
+            if f64::from(optimistic) < query.cut {
+                return; // the cut has risen since the group was tested
             }
-        }
+            let wide_part = panel.margin(q, self.group.ratios)
+                + if self.rest { self.group.last_product(r, panel, q) } else { 0 };
+            let estimate = score(sum - wide_part);
+            let floor = score(sum - 2 * wide_part) + bias * 5e-6;
+            let floor = floor - floor.abs() * 1e-6 - 1e-36;
+            let candidate = Candidate { optimistic, estimate, row: self.rows[r] };
+            query.push(self.corpus, candidate, floor, self.limit, wide);
+            panel.threshold[q] = query.threshold(if self.biased { 1.0 } else { scale });
+        });
     }
 }
 

@@ -267,6 +267,20 @@ impl Passed {
     pub(crate) fn new() -> Self {
         Self { masks: [0; GROUP], sums: [[0; PANEL]; GROUP] }
     }
+
+    /// Calls `body` with each of these rows and each query that it passed.
+    #[inline(always)]
+    pub(crate) fn each(&self, mut rows: u32, mut body: impl FnMut(usize, usize)) {
+        while rows != 0 {
+            let row = rows.trailing_zeros() as usize;
+            rows &= rows - 1;
+            let mut queries = self.masks[row];
+            while queries != 0 {
+                body(row, queries.trailing_zeros() as usize);
+                queries &= queries - 1;
+            }
+        }
+    }
 }
 
 /// Multiplies a group by a panel: `sum = margin + Σ code · query code`, and tests every sum, against

@@ -507,6 +507,7 @@ fn containing(
     }
 }
 
+/// One `find` after another; what reaches from one text into the next is passed over.
 fn containing_in_one<O: OffsetSizeTrait>(
     offsets: &[O],
     bytes: &[u8],
@@ -558,6 +559,7 @@ fn like(array: &dyn Array, pattern: &Pattern) -> BooleanBuffer {
     }
 }
 
+/// Texts in which a part stands, ASCII itself, in any case.
 fn containing_in_any_case<O: OffsetSizeTrait>(
     array: &GenericStringArray<O>,
     part: &str,
@@ -570,6 +572,7 @@ fn containing_in_any_case<O: OffsetSizeTrait>(
     if bytes.is_ascii() {
         return found;
     }
+    // Beyond ASCII a letter may have a third form: ſ is an s.
     let others = texts(array, |text| !text.is_ascii() && pattern.matches(text));
     &found | &others
 }

@@ -1,7 +1,7 @@
 //! Texts with the rows that they let pass; drawn predicates against an evaluator of single rows;
 //! what is refused, and in which words; texts made to break a parser.
 
-#![allow(clippy::many_single_char_names)]
+#![allow(clippy::many_single_char_names)] // columns of a case stand side by side
 
 use std::sync::Arc;
 
