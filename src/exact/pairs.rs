@@ -141,11 +141,13 @@ pub(crate) fn pairs(
     })?;
     drop(seeds);
     pairs.near = near;
-    let blocks = if all { n.div_ceil(COLUMNS) } else { 0 };
-    // The longest first, so that all threads end together.
-    stages.run(threads, blocks, work(n, encoder), |task, worker| {
-        pairs.block((blocks - 1 - task) * COLUMNS, worker);
-    })?;
+    if all {
+        let blocks = n.div_ceil(COLUMNS);
+        // The longest first, so that all threads end together.
+        stages.run(threads, blocks, work(n, encoder), |task, worker| {
+            pairs.block((blocks - 1 - task) * COLUMNS, worker);
+        })?;
+    }
     let lists = stages.run(threads, chunks, verdicts * chunks as u64, |c, worker| {
         let mut numbers = Numbers::new(corpus.dim);
         let mut lists = Vec::with_capacity(corpus.chunks[c].len());
