@@ -219,6 +219,12 @@ def test_a_wider_beam_finds_more(metric: str, rng: np.random.Generator) -> None:
     assert recall_of(index, rows[10_000:], k=100, effort=200) >= 0.97
 
 
+def test_a_walk_by_products_finds_answers_in_any_group(rng: np.random.Generator) -> None:
+    rows = clustered(rng, 12_400, 24)
+    index = omendb.Index(rows[:12_000], metric="inner_product", method="graph")
+    assert recall_of(index, rows[12_000:], effort=200) >= 0.98  # from one head alone, 0.95 to 0.99
+
+
 # Edits ------------------------------------------------------------------------------------
 
 

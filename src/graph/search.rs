@@ -21,6 +21,9 @@ use crate::top_k::Neighbor;
 /// Rows that are expanded in a round, and a width of the beam up to which it is one less.
 const WIDTH: usize = 3;
 const NARROW: usize = 12;
+/// Heads that a walk by inner products starts from: the product has no triangle, so that the group
+/// of the best head need not be where the best rows are. By distances one head finds as much.
+const ENTRIES: usize = 8;
 /// Walks that take turns.
 const TOGETHER: usize = 3;
 /// Set in the number of a row that was expanded.
@@ -76,7 +79,13 @@ fn judged(k: usize, expanded: usize) -> usize {
     (k + (k / 2).max(SPARE)).max(expanded / JUDGED_SHARE)
 }
 
-/// The best rows of a kind, ascending: a key in the upper half, the row in the lower.
+/// What is kept of a row and its value, in the order of the values.
+#[inline(always)]
+fn item(value: f32, row: u32) -> u64 {
+    u64::from(key(value)) << 32 | u64::from(row)
+}
+
+/// The best rows of a kind, ascending, as [`item`]s.
 #[derive(Debug, Default)]
 struct Nearest {
     rows: Vec<u64>,
@@ -93,8 +102,7 @@ impl Nearest {
     }
 
     #[inline(always)]
-    fn push(&mut self, value: f32, row: u32) {
-        let item = u64::from(key(value)) << 32 | u64::from(row);
+    fn push(&mut self, item: u64) {
         if self.rows.len() == self.width {
             if self.rows.last().is_none_or(|&worst| item >= worst & !EXPANDED) {
                 return;
@@ -134,6 +142,8 @@ pub(crate) struct Beam {
     others: Nearest,
     /// Rows of `near` that are expanded.
     expanded: usize,
+    /// Where the walk starts.
+    entries: Nearest,
     /// A bit for each row that was seen: few enough to stay in the second-level cache for millions.
     seen: Vec<u64>,
     /// The rows that were seen, in that order, of which those from `scored` are not scored yet.
@@ -166,9 +176,10 @@ impl Beam {
     }
 
     #[inline(always)]
-    fn push(&mut self, value: f32, row: u32, allowed: &Selection) {
-        let list = if allowed.contains(row as usize) { &mut self.near } else { &mut self.others };
-        list.push(value, row);
+    fn push(&mut self, item: u64, allowed: &Selection) {
+        let may = allowed.contains(item as u32 as usize);
+        let list = if may { &mut self.near } else { &mut self.others };
+        list.push(item);
     }
 
     /// The list whose next row is to be expanded.
@@ -245,9 +256,9 @@ impl Beam {
         let met = std::mem::take(&mut self.met);
         let rows = &met[self.scored..];
         match allowed {
-            None => lane.each(target, rows, |row, value| self.near.push(value, row)),
+            None => lane.each(target, rows, |row, value| self.near.push(item(value, row))),
             Some(allowed) => {
-                lane.each(target, rows, |row, value| self.push(value, row, allowed));
+                lane.each(target, rows, |row, value| self.push(item(value, row), allowed));
             }
         }
         self.scored = met.len();
@@ -256,7 +267,7 @@ impl Beam {
         self.next().is_some()
     }
 
-    /// Starts from the nearest head.
+    /// Starts from the nearest head, or heads.
     fn enter(
         &mut self,
         lane: &Lane<'_>,
@@ -264,25 +275,28 @@ impl Beam {
         target: &Target,
         allowed: Option<&Selection>,
     ) {
-        let mut nearest = (f32::INFINITY, u32::MAX);
+        let mut nearest = std::mem::take(&mut self.entries);
+        let by_product = lane.lift > 0.0 && target.height.is_none();
+        nearest.start(if by_product { ENTRIES } else { 1 });
         let record =
             |i: usize| &graph.heads.records[i.min(graph.heads.rows.len() - 1) * lane.stride..];
         for (c, rows) in graph.heads.rows.chunks(4).enumerate() {
             let four = [0, 1, 2, 3].map(|i| record(c * 4 + i));
             for (&row, value) in rows.iter().zip(lane.values_of(target, four)) {
-                if value < nearest.0 {
-                    nearest = (value, row);
+                nearest.push(item(value, row));
+            }
+        }
+        for &entry in &nearest.rows {
+            let row = entry as u32;
+            if (row as usize) < lane.rows && self.meet(row) {
+                match allowed {
+                    None => self.near.push(entry),
+                    Some(allowed) => self.push(entry, allowed),
                 }
             }
         }
-        if (nearest.1 as usize) < lane.rows {
-            self.meet(nearest.1);
-            self.scored = 1;
-            match allowed {
-                None => self.near.push(nearest.0, nearest.1),
-                Some(allowed) => self.push(nearest.0, nearest.1, allowed),
-            }
-        }
+        self.scored = self.met.len();
+        self.entries = nearest;
     }
 }
 
