@@ -113,12 +113,18 @@ impl Chunk {
         matches!(self.codes.get(), Some(None))
     }
 
+    /// The records of all rows, if they are certified.
+    #[inline(always)]
+    pub(crate) fn records(&self) -> Option<&[u8]> {
+        Some(self.codes.get()?.as_ref()?.records())
+    }
+
     /// The record of a row, certified or not, and all that follow it in memory.
     #[inline(always)]
     pub(crate) fn record(&self, row: usize, bytes: usize, encoder: &Encoder) -> &[u8] {
-        match self.codes.get() {
-            Some(Some(codes)) => &codes.records()[row * bytes..],
-            _ => self.stored_record(row, bytes, encoder),
+        match self.records() {
+            Some(records) => &records[row * bytes..],
+            None => self.stored_record(row, bytes, encoder),
         }
     }
 

@@ -253,7 +253,7 @@ impl Pairs<'_> {
                 })
             });
             let [Some(a), Some(b), Some(c), Some(d)] = place else { return };
-            let dots = int8::dots(self.corpus.isa, &numbers.bytes, [a.0, b.0, c.0, d.0]);
+            let dots = int8::dots(self.corpus.isa, &numbers.bytes, &[a.0, b.0, c.0, d.0]);
             let count = (others.len() - from).min(4);
             for (i, (record, ratios)) in [a, b, c, d].into_iter().enumerate().take(count) {
                 let (other_factor, bias, sum) = int8::meta(record, steps);

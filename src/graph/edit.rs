@@ -71,13 +71,12 @@ impl<'a, 'b> Edit<'a, 'b> {
         self.live.is_none_or(|live| live.contains(row as usize))
     }
 
-    fn set(&mut self, row: u32, links: &[Link]) {
+    fn set(&mut self, row: u32, links: &[u32]) {
         let old = self.graph.row(row).iter().map(|link| link.load(Ordering::Relaxed));
         let mut before = [NONE; DEGREE];
         before.iter_mut().zip(old).for_each(|(slot, link)| *slot = link);
         self.journal.push((row, before));
-        let rows: Vec<u32> = links.iter().map(|link| link.row).collect();
-        self.graph.set_links(row, &rows);
+        self.graph.set_links(row, links);
     }
 
     /// About how many multiply-adds it takes to insert a row, for progress.
@@ -139,7 +138,7 @@ impl<'a, 'b> Edit<'a, 'b> {
         // Back: sorted by the row that is linked to, so that each is written once.
         let mut back: Vec<(u32, Link)> = Vec::new();
         for (&row, links) in rows.iter().zip(&links) {
-            self.set(row, links);
+            self.set(row, &numbers(links));
             let to = |link: &Link| (link.row, Link { distance: link.distance, row });
             back.extend(links.iter().map(to));
         }
@@ -149,21 +148,25 @@ impl<'a, 'b> Edit<'a, 'b> {
         let written = run(threads, groups.len().div_ceil(TASK), 0, &mut Silent, |t, _| {
             let mut target = Target::default();
             let mut scratch = Scratch::default();
+            let mut all: Vec<Link> = Vec::new();
             let mut out = Vec::new();
             let groups = &groups[t * TASK..((t + 1) * TASK).min(groups.len())];
             let links = |group: &&[(u32, Link)]| {
                 let row = group[0].0;
-                let there: Vec<u32> = graph.links(row).collect();
+                let mut links: Vec<u32> = graph.links(row).collect();
+                if links.len() + group.len() <= DEGREE {
+                    // Most rows have room, and the order of links says nothing.
+                    links.extend(group.iter().map(|(_, link)| link.row));
+                    return (row, links);
+                }
                 lane.aim_at_row(row, &mut target);
-                let mut all = distances(lane, &target, &there);
+                all.clear();
+                all.extend(distances(lane, &target, &links));
                 all.extend(group.iter().map(|(_, link)| *link));
                 all.sort_unstable_by_key(|link| link.order(row));
                 all.dedup_by_key(|link| link.row);
-                if all.len() > DEGREE {
-                    prune(lane, &all, DEGREE - SLACK, &mut scratch, &mut out);
-                    std::mem::swap(&mut all, &mut out);
-                }
-                (row, all)
+                prune(lane, &all, DEGREE - SLACK, &mut scratch, &mut out);
+                (row, numbers(&out))
             };
             groups.iter().map(links).collect::<Vec<_>>()
         })?;
@@ -176,13 +179,8 @@ impl<'a, 'b> Edit<'a, 'b> {
             if let Some(nearest) = links.first()
                 && !links.iter().any(kept)
             {
-                let mut all: Vec<Link> = self
-                    .graph
-                    .links(nearest.row)
-                    .take(DEGREE - 1)
-                    .map(|row| Link { distance: 0.0, row })
-                    .collect();
-                all.push(Link { distance: 0.0, row });
+                let mut all: Vec<u32> = self.graph.links(nearest.row).take(DEGREE - 1).collect();
+                all.push(row);
                 self.set(nearest.row, &all);
             }
         }
@@ -232,7 +230,7 @@ impl<'a, 'b> Edit<'a, 'b> {
             made
         })?;
         for (row, links) in repaired.into_iter().flatten() {
-            self.set(row, &links);
+            self.set(row, &numbers(&links));
         }
         rows.iter().for_each(|&row| self.set(row, &[]));
         self.heads(&gone);
@@ -276,4 +274,9 @@ impl<'a, 'b> Edit<'a, 'b> {
         }
         self.graph.clone()
     }
+}
+
+/// The rows of some links.
+fn numbers(links: &[Link]) -> Vec<u32> {
+    links.iter().map(|link| link.row).collect()
 }

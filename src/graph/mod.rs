@@ -40,6 +40,8 @@ pub(crate) const DEGREE: usize = 32;
 pub(crate) const DEFAULT_EFFORT: usize = 64;
 /// Rows that a walk may start from: enough that one is near, few enough to score all.
 const HEADS: usize = 256;
+/// Chunks that are looked up beforehand for each walk: it comes to more.
+const CHUNKS_OF_A_WALK: usize = 64;
 /// What an unused link holds.
 pub(crate) const NONE: u32 = u32::MAX;
 /// Rows that can be linked: the highest bit of a row's number tells what was expanded.
@@ -171,7 +173,7 @@ impl Graph {
         seed: u64,
         lift: f32,
     ) -> Option<Self> {
-        let lane = Lane::new(corpus, lift)?;
+        let lane = Lane::new(corpus, lift, 1)?;
         let bad = |&head: &u32| head as usize >= lane.rows;
         if heads.is_empty() || heads.iter().any(bad) || !lift.is_finite() {
             return None;
@@ -253,6 +255,8 @@ impl Graph {
 pub(crate) struct Lane<'a> {
     isa: Isa,
     chunks: &'a [Arc<Chunk>],
+    /// The records of each chunk; none where some lie in a store, or few are asked for.
+    records: Vec<&'a [u8]>,
     encoder: &'a Encoder,
     steps: usize,
     stride: usize,
@@ -277,13 +281,19 @@ pub(crate) struct Target {
 }
 
 impl<'a> Lane<'a> {
-    /// `None` where rows have no codes, or there are more rows than can be linked.
-    pub(crate) fn new(corpus: Corpus<'a>, lift: f32) -> Option<Self> {
+    /// A lane for so many walks. `None` where rows have no codes, or there are more rows than can be
+    /// linked.
+    pub(crate) fn new(corpus: Corpus<'a>, lift: f32, walks: usize) -> Option<Self> {
         let encoder = corpus.encoder.filter(|_| corpus.rows() <= MOST_ROWS)?;
+        let chunks = corpus.chunks;
+        let pays = chunks.len() / CHUNKS_OF_A_WALK <= walks;
+        let records = pays.then(|| chunks.iter().map(|chunk| chunk.records()));
+        let records: Option<Vec<&[u8]>> = records.and_then(Iterator::collect);
         let steps = encoder.steps();
         Some(Self {
             isa: corpus.isa,
             chunks: corpus.chunks,
+            records: records.unwrap_or_default(),
             encoder,
             steps,
             stride: int8::record_bytes(steps),
@@ -296,8 +306,11 @@ impl<'a> Lane<'a> {
 
     #[inline(always)]
     fn record(&self, row: u32) -> &'a [u8] {
-        let chunk = &self.chunks[row as usize / CHUNK];
-        chunk.record(row as usize % CHUNK, self.stride, self.encoder)
+        let (chunk, row) = (row as usize / CHUNK, row as usize % CHUNK);
+        match self.records.get(chunk) {
+            Some(records) => &records[row * self.stride..],
+            None => self.chunks[chunk].record(row, self.stride, self.encoder),
+        }
     }
 
     /// Factor, bias and sum of a record.
@@ -354,12 +367,13 @@ impl<'a> Lane<'a> {
     /// The values of four rows.
     #[inline(always)]
     fn values(&self, target: &Target, rows: [u32; 4]) -> [f32; 4] {
-        self.values_of(target, rows.map(|row| self.record(row)))
+        let [a, b, c, d] = rows;
+        self.values_of(target, &[self.record(a), self.record(b), self.record(c), self.record(d)])
     }
 
     /// The values of four records.
     #[inline(always)]
-    fn values_of(&self, target: &Target, records: [&[u8]; 4]) -> [f32; 4] {
+    fn values_of(&self, target: &Target, records: &[&[u8]; 4]) -> [f32; 4] {
         let dots = int8::dots(self.isa, &target.bytes, records);
         let mut values = [0.0; 4];
         for i in 0..4 {
@@ -380,7 +394,8 @@ impl<'a> Lane<'a> {
 /// fewer.
 #[inline(always)]
 fn four<T: Copy>(items: &[T]) -> [T; 4] {
-    std::array::from_fn(|i| items[i.min(items.len() - 1)])
+    let last = items.len() - 1;
+    [items[0], items[last.min(1)], items[last.min(2)], items[last.min(3)]]
 }
 
 /// About how many nanoseconds a walk takes: some 13 rows are scored for each that is expanded.

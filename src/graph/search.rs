@@ -282,7 +282,7 @@ impl Beam {
             |i: usize| &graph.heads.records[i.min(graph.heads.rows.len() - 1) * lane.stride..];
         for (c, rows) in graph.heads.rows.chunks(4).enumerate() {
             let four = [0, 1, 2, 3].map(|i| record(c * 4 + i));
-            for (&row, value) in rows.iter().zip(lane.values_of(target, four)) {
+            for (&row, value) in rows.iter().zip(lane.values_of(target, &four)) {
                 nearest.push(item(value, row));
             }
         }

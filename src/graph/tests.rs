@@ -42,8 +42,12 @@ impl Data {
         let lift = self.encoder.lift(codes);
         let (metric, dim, chunks) = (self.metric, self.dim, &self.chunks[..]);
         let encoder = Some(&self.encoder);
-        Lane::new(Corpus { metric, dim, chunks, encoder, allowed: None, isa, tally: None }, lift)
-            .unwrap()
+        Lane::new(
+            Corpus { metric, dim, chunks, encoder, allowed: None, isa, tally: None },
+            lift,
+            usize::MAX,
+        )
+        .unwrap()
     }
 }
 

@@ -776,7 +776,7 @@ impl<'a> Index<'a> {
             return Ok(None);
         }
         let reach = Reach::new(corpus.allowed, share, k, effort);
-        let Some(lane) = Lane::new(corpus, graph.lift) else { return Ok(None) };
+        let Some(lane) = Lane::new(corpus, graph.lift, n) else { return Ok(None) };
         queries.check("queries")?;
         let clock = Clock::start(corpus);
         let work = (expanded * 16 * self.dim) as u64;
@@ -914,7 +914,8 @@ impl<'a> Index<'a> {
             .and_then(|encoder| state.chunks.iter().map(|chunk| chunk.codes(encoder)).collect());
         let lift = corpus.encoder.zip(codes.as_ref());
         let lift = lift.map_or(0.0, |(encoder, codes)| encoder.lift(codes.iter().copied()));
-        let lane = codes.filter(|_| state.rows() > 0).and_then(|_| Lane::new(corpus, lift));
+        let lane =
+            codes.filter(|_| state.rows() > 0).and_then(|_| Lane::new(corpus, lift, state.rows()));
         let Some(lane) = lane else {
             Stages::new(monitor, 0).finish()?;
             return Ok(None);
@@ -959,7 +960,9 @@ impl<'a> Index<'a> {
         if next.chunks.iter().any(|chunk| chunk.is_beyond_codes()) {
             return Ok(None);
         }
-        let Some(lane) = Lane::new(self.corpus(next, None), graph.lift) else { return Ok(None) };
+        let Some(lane) = Lane::new(self.corpus(next, None), graph.lift, new.len()) else {
+            return Ok(None);
+        };
         let work = new.len() as u64 * Edit::work(&lane);
         let mut stages = Stages::new(monitor, work);
         let mut edit = Edit::new(graph, &lane, next.live.as_deref());

@@ -313,8 +313,8 @@ pub(crate) fn sweep(isa: Isa, group: Group<'_>, panel: &Panel, passed: &mut Pass
             }
             let row = |r: usize| &group.records[r * record_bytes(panel.steps)..];
             for (q, query) in panel.few.iter().enumerate() {
-                let low = dots(isa, query, [0, 1, 2, 3].map(row));
-                let high = dots(isa, query, [4, 5, 6, 7].map(row));
+                let low = dots(isa, query, &[0, 1, 2, 3].map(row));
+                let high = dots(isa, query, &[4, 5, 6, 7].map(row));
                 low.into_iter().chain(high).zip(&mut sums).for_each(|(sum, sums)| sums[q] = sum);
             }
             test(group, panel, &sums, passed)
@@ -393,8 +393,8 @@ fn products_portable(group: Group<'_>, panel: &Panel, out: &mut Sums) {
 /// # Panics
 ///
 /// If a row is shorter than the query, or the query no multiple of 16.
-#[inline]
-pub(crate) fn dots(isa: Isa, query: &[u8], rows: [&[u8]; 4]) -> [i32; 4] {
+#[inline(always)]
+pub(crate) fn dots(isa: Isa, query: &[u8], rows: &[&[u8]; 4]) -> [i32; 4] {
     let whole = query.len().is_multiple_of(DOTS_UNIT);
     assert!(whole && rows.iter().all(|row| row.len() >= query.len()));
     match isa {
@@ -888,7 +888,7 @@ mod x86 {
             /// The processor has the features named; rows are as long as the query, which is a
             /// multiple of 16.
             #[target_feature(enable = $features)]
-            pub(super) unsafe fn $dots(query: &[u8], rows: [&[u8]; 4]) -> [i32; 4] {
+            pub(super) unsafe fn $dots(query: &[u8], rows: &[&[u8]; 4]) -> [i32; 4] {
                 let mut out = [0; 4];
                 // SAFETY: this function's contract; `out` is 16 bytes.
                 unsafe {
@@ -1039,7 +1039,7 @@ mod arm {
     /// The processor has NEON and the 8-bit dot product; rows are as long as the query, which is
     /// a multiple of 16.
     #[target_feature(enable = "neon,dotprod")]
-    pub(super) unsafe fn dots_neon(query: &[u8], rows: [&[u8]; 4]) -> [i32; 4] {
+    pub(super) unsafe fn dots_neon(query: &[u8], rows: &[&[u8]; 4]) -> [i32; 4] {
         let mut sums = [vdupq_n_s32(0); 4];
         for at in (0..query.len()).step_by(16) {
             // SAFETY: the vector ends inside the query, and so inside each row.
@@ -1208,7 +1208,7 @@ mod tests {
                 let mut bytes = Vec::new();
                 query_bytes(isa, query.iter().map(|&code| code as u8), &mut bytes);
                 let record = |r: usize| &records[r * record_bytes(steps)..];
-                let got = dots(isa, &bytes, [0, 1, 2, 3].map(record));
+                let got = dots(isa, &bytes, &[0, 1, 2, 3].map(record));
                 for (row, got) in rows.iter().zip(got) {
                     let sum: i32 = row.iter().map(|&code| i32::from(code)).sum();
                     assert_eq!(got - zero(isa) * sum, dot(row, &query), "{isa:?} {steps}");
