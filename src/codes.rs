@@ -44,6 +44,9 @@ const SAMPLE: usize = 2048;
 const PROBES: usize = 16;
 /// The number of axes is a multiple of this, and so of a step.
 const AXES: usize = 32;
+/// The share of the rows' energy that axes may leave out where walks go by their codes alone: a sweep
+/// judges what codes cannot tell, a walk takes their order as it is.
+const LEFT_OUT: f32 = 0.05;
 /// Below these, learning axes costs more than the sweep it would shorten, or the graph's build.
 const AXES_MIN_ROWS: usize = 100_000;
 const AXES_MIN_ROWS_OF_GRAPH: usize = 50_000;
@@ -178,7 +181,7 @@ impl Encoder {
     /// their squares underflow.
     pub(crate) fn learn(metric: Metric, dim: usize, blocks: &[Rows], graph: bool) -> Option<Self> {
         let axes_min_rows = if graph { AXES_MIN_ROWS_OF_GRAPH } else { AXES_MIN_ROWS };
-        Self::learn_with(metric, dim, blocks, axes_min_rows)
+        Self::learn_with(metric, dim, blocks, graph, axes_min_rows)
     }
 
     /// [`Encoder::learn`] with axes from `axes_min_rows` rows, so that tests can have them early.
@@ -186,6 +189,7 @@ impl Encoder {
         metric: Metric,
         dim: usize,
         blocks: &[Rows],
+        graph: bool,
         axes_min_rows: usize,
     ) -> Option<Self> {
         let n: usize = blocks.iter().map(Rows::len).sum();
@@ -233,7 +237,7 @@ impl Encoder {
         }
         encoder.set_slack(0.0);
         if n >= axes_min_rows && (AXES_MIN_DIM..=1024.max(n / 64)).contains(&dim) {
-            encoder.learn_axes(&sample, n, dim);
+            encoder.learn_axes(&sample, n, dim, graph);
         }
         (encoder.width <= MAX_WIDTH).then_some(encoder)
     }
@@ -277,7 +281,7 @@ impl Encoder {
     }
 
     /// Takes principal axes if a probe says that the sweep gets cheaper by a quarter.
-    fn learn_axes(&mut self, sample: &[f64], n: usize, dim: usize) {
+    fn learn_axes(&mut self, sample: &[f64], n: usize, dim: usize, graph: bool) {
         // Every second row teaches; the others, which the axes have not seen, are the probe.
         // For products queries are not centred, so that the axes must hold the mean as well.
         let mean: Vec<f64> =
@@ -289,8 +293,7 @@ impl Encoder {
             probe.extend(other.iter().map(|x| (x * self.unit) as f32));
         }
         let Some((axes, _)) = matmul::principal_axes(&lessons, dim) else { return };
-        let width = self.probe(&probe, n, &axes, dim);
-
+        let width = self.probe(&probe, n, &axes, dim, graph);
         if width < dim {
             let axes = matmul::mix(&axes[..width * dim], dim);
             let defect = matmul::orthonormality_defect(&axes, dim);
@@ -298,8 +301,9 @@ impl Encoder {
         }
     }
 
-    /// The number of axes at which sweep and verdicts together cost least; `dim` for all.
-    fn probe(&self, rows: &[f32], all: usize, axes: &[f32], dim: usize) -> usize {
+    /// The number of axes at which sweep and verdicts together cost least; `dim` for all. Those of a
+    /// graph leave no more of the rows' energy out than [`LEFT_OUT`].
+    fn probe(&self, rows: &[f32], all: usize, axes: &[f32], dim: usize, graph: bool) -> usize {
         let n = rows.len() / dim;
         if n < 2 * PROBES {
             return dim;
@@ -371,11 +375,14 @@ impl Encoder {
         }
         let pairs = (PROBES * (n - 1)) as f64;
         let cost = |j: usize| (AXES * j) as f64 + survivors[j] as f64 / pairs * VERDICT_COST;
-        let best = (1..groups).min_by(|&a, &b| cost(a).total_cmp(&cost(b)));
-        match best {
-            Some(j) if cost(j) < 0.75 * dim as f64 => AXES * j,
-            _ => dim,
-        }
+        let Some(best) = (1..groups).min_by(|&a, &b| cost(a).total_cmp(&cost(b))) else {
+            return dim;
+        };
+        let left_out = |j: usize| row_tails.iter().map(|tails| tails[j] * tails[j]).sum::<f32>();
+        let coarse = |&j: &usize| graph && left_out(j) > LEFT_OUT * left_out(0);
+        let least = (1..groups).take_while(coarse).count() + 1;
+        let width = AXES * best.max(least);
+        if cost(best) < 0.75 * dim as f64 && 4 * width <= 3 * dim { width } else { dim }
     }
 
     /// What a vector is multiplied by first; `None` for one that only a verdict can tell.

@@ -55,7 +55,8 @@ impl Set {
     /// `lessons` rows are learned from; axes are taken from `axes_min_rows` of them.
     fn new(metric: Metric, rows: Rows<'static>, lessons: usize, axes_min_rows: usize) -> Self {
         let dim = rows.dim();
-        let encoder = Encoder::learn_with(metric, dim, &[rows.slice(0, lessons)], axes_min_rows);
+        let encoder =
+            Encoder::learn_with(metric, dim, &[rows.slice(0, lessons)], false, axes_min_rows);
         // A file gives back what was learned, to the bit.
         let bytes = encoder.as_ref().map(Encoder::to_bytes);
         let again = bytes.and_then(|bytes| Encoder::from_bytes(metric, dim, &bytes));
@@ -312,6 +313,34 @@ fn adversarial_rows_get_the_twins_answers() {
                 set.check(queries.clone(), &mut random, name);
             }
         }
+    }
+}
+
+#[test]
+fn axes_of_a_graph_hold_nearly_all_that_rows_are_made_of() {
+    let (n, dim) = (6000, 256);
+    let mut random = Random(SEED);
+    for decay in [40.0, 60.0] {
+        let scale = |i: usize| (-(i as f64) / (2.0 * decay)).exp();
+        // Groups of near rows, so that few axes tell a sweep enough.
+        let mut values: Vec<f32> = Vec::new();
+        for _ in 0..n / 20 {
+            let centre = random.normals(dim);
+            for _ in 0..20 {
+                let near = random.normals(dim);
+                values.extend((0..dim).map(|i| (scale(i) * (centre[i] + 0.3 * near[i])) as f32));
+            }
+        }
+        let rows = Rows::from_vec(values, dim).unwrap();
+        let width = |graph: bool| {
+            let rows = [rows.slice(0, n)];
+            Encoder::learn_with(Metric::Euclidean, dim, &rows, graph, 0).unwrap().width()
+        };
+        let left_out = |width: usize| (-(width as f64) / decay).exp();
+        assert!(width(false) < width(true), "this test means nothing");
+        // The share is measured on a sample.
+        assert!(left_out(width(true)) < 0.08);
+        assert!(left_out(width(true) - 64) > 0.05, "too many");
     }
 }
 
