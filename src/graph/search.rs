@@ -10,10 +10,10 @@
 use std::cell::RefCell;
 
 use super::{Graph, Lane, MOST_ROWS, Target, key};
+use crate::codes::QueryCode;
 use crate::corpus::Corpus;
 use crate::exact::List;
 use crate::kernels::float::Judge;
-use crate::kernels::int8;
 use crate::scratch::{Buffer, One};
 use crate::selection::Selection;
 use crate::top_k::Neighbor;
@@ -392,8 +392,8 @@ pub(crate) fn search(
             None => return,
         }
     }
-    // Together, so that the axes are read once for all.
-    let codes = lane.encoder.query_codes(&floats.iter().collect::<One<_>>(), int8::LIMIT);
+    let codes: One<QueryCode> =
+        floats.iter().map(|query| lane.encoder.walk_code(lane.isa, query)).collect();
     WALKS.with_borrow_mut(|(walks, wide)| {
         wide.resize(corpus.dim, 0.0);
         let aim = |i: usize, target: &mut Target| lane.aim_at_query(&codes[i], target);
