@@ -549,32 +549,58 @@ fn like(array: &dyn Array, pattern: &Pattern) -> BooleanBuffer {
             let end = text.len().checked_sub(part.len()).map(|start| &text[start..]);
             end.is_some_and(|text| text.eq_ignore_ascii_case(part.as_bytes()))
         }),
-        Some(Simple::Contains(part)) => match array.data_type() {
-            _ if part.is_empty() => fixed(array.len(), true),
-            DataType::Utf8 => containing_in_any_case(array.as_string::<i32>(), &part, pattern),
-            DataType::LargeUtf8 => containing_in_any_case(array.as_string::<i64>(), &part, pattern),
-            _ => texts(array, |text| pattern.matches(text)),
-        },
-        None => texts(array, |text| pattern.matches(text)),
+        shape => {
+            // A part that is all of the pattern tells of ASCII texts that they fit.
+            let told = shape.is_some();
+            let part = pattern.longest_part();
+            match array.data_type() {
+                DataType::Utf8 if !part.is_empty() => {
+                    fitting(array.as_string::<i32>(), pattern, &part, told)
+                }
+                DataType::LargeUtf8 if !part.is_empty() => {
+                    fitting(array.as_string::<i64>(), pattern, &part, told)
+                }
+                _ => texts(array, |text| pattern.matches(text)),
+            }
+        }
     }
 }
 
-/// Texts in which a part stands, ASCII itself, in any case.
-fn containing_in_any_case<O: OffsetSizeTrait>(
+/// Texts that fit a pattern in which a part stands. All are looked through for it at once, and what holds
+/// it is compared; in any case also what is beyond ASCII, where a letter may have a third form (ſ is an s).
+fn fitting<O: OffsetSizeTrait>(
     array: &GenericStringArray<O>,
-    part: &str,
     pattern: &Pattern,
+    part: &str,
+    told: bool,
 ) -> BooleanBuffer {
-    let (bytes, part) = (array.value_data().to_ascii_lowercase(), part.to_ascii_lowercase());
-    let finder = Finder::new(&part);
-    let find = |bytes: &[u8]| finder.find(bytes);
-    let found = containing_in_one(array.value_offsets(), &bytes, part.len(), find);
-    if bytes.is_ascii() {
-        return found;
+    let (offsets, bytes) = (array.value_offsets(), array.value_data());
+    let with = |bytes: &[u8], part: &str| {
+        let finder = Finder::new(part);
+        containing_in_one(offsets, bytes, part.len(), |bytes| finder.find(bytes))
+    };
+    let mut found = if pattern.any_case() {
+        with(&bytes.to_ascii_lowercase(), &part.to_ascii_lowercase())
+    } else {
+        with(bytes, part)
+    };
+    if pattern.any_case() {
+        found = &found | &containing_in_one(offsets, bytes, 1, beyond_ascii);
     }
-    // Beyond ASCII a letter may have a third form: ſ is an s.
-    let others = texts(array, |text| !text.is_ascii() && pattern.matches(text));
-    &found | &others
+    let mut passed = BooleanBufferBuilder::new(found.len());
+    passed.append_buffer(&found);
+    for row in found.set_indices() {
+        let text = array.value(row);
+        passed.set_bit(row, told && text.is_ascii() || pattern.matches(text));
+    }
+    passed.finish()
+}
+
+/// Where the first byte beyond ASCII is.
+fn beyond_ascii(bytes: &[u8]) -> Option<usize> {
+    let mut blocks = bytes.chunks(64).enumerate();
+    let (block, bytes) = blocks.find(|(_, block)| !block.is_ascii())?;
+    Some(64 * block + bytes.iter().position(|byte| !byte.is_ascii())?)
 }
 
 /// A column read row by row, in a type that it has in common with what it is compared with.

@@ -236,6 +236,23 @@ impl Pattern {
         })
     }
 
+    pub(super) fn any_case(&self) -> bool {
+        self.any_case
+    }
+
+    /// The longest text that stands in all that fit, in ASCII where any case fits; it may be empty.
+    pub(super) fn longest_part(&self) -> String {
+        let (mut longest, mut part) = (String::new(), String::new());
+        for next in self.parts.iter().chain([&Part::Any]) {
+            match *next {
+                Part::Char(char) if !self.any_case || char.is_ascii() => part.push(char),
+                _ if part.len() > longest.len() => longest = std::mem::take(&mut part),
+                _ => part.clear(),
+            }
+        }
+        longest
+    }
+
     /// In time proportional to the product of both lengths at most: when something does not fit, only
     /// what the last `%` stands for needs to be longer.
     pub(super) fn matches(&self, text: &str) -> bool {

@@ -1467,7 +1467,11 @@ fn parts_and_patterns_are_found_within_a_text_alone() {
     let mut random = Random(11);
     for turn in 0..300 {
         let mut pick = |n: u64| (random.next() % n) as usize;
-        let letters = if turn % 3 == 0 { &["a", "B", "ä"][..] } else { &["a", "A", "b", "B"] };
+        let letters = match turn % 4 {
+            0 => &["a", "B", "ä"][..],
+            1 => &["s", "S", "\u{17f}", "x"], // ſ, whose capital is S
+            _ => &["a", "A", "b", "B"],
+        };
         let mut word = |most: u64| -> String {
             let len = pick(most);
             (0..len).map(|_| letters[pick(letters.len() as u64)]).collect()
@@ -1475,6 +1479,8 @@ fn parts_and_patterns_are_found_within_a_text_alone() {
         let texts: Vec<Option<String>> =
             (0..40).map(|row| (row % 7 != 3).then(|| word(5))).collect();
         let parts: Vec<String> = (0..4).map(|_| word(4)).collect();
+        let patterns: Vec<String> =
+            parts.iter().map(|part| format!("{}%{part}_", word(3))).collect();
         let layouts: [ArrayRef; 3] = [
             Arc::new(StringArray::from(texts.clone())),
             Arc::new(LargeStringArray::from(texts.clone())),
@@ -1487,13 +1493,18 @@ fn parts_and_patterns_are_found_within_a_text_alone() {
             for (batch, texts) in
                 [(all.slice(0, 40), &texts[..]), (all.slice(9, 20), &texts[9..29])]
             {
-                for part in &parts {
+                for (part, pattern) in parts.iter().zip(&patterns) {
                     let rows = |test: &dyn Fn(&str) -> bool| -> Vec<usize> {
                         let passing = |row: &usize| texts[*row].as_deref().is_some_and(test);
                         (0..texts.len()).filter(passing).collect()
                     };
-                    let fold = part.to_lowercase();
-                    let low = |text: &str| text.to_lowercase();
+                    let low = |text: &str| text.to_uppercase().to_lowercase();
+                    let fold = low(part);
+                    let like = |pattern: &str, text: &str| {
+                        let chars = |text: &str| text.chars().collect::<Vec<char>>();
+                        is_like(&chars(pattern), &chars(text))
+                    };
+                    let (around, fitted) = (format!("%{pattern}%"), format!("{part}%{part}"));
                     for (text, expected) in [
                         (format!("contains(t, '{part}')"), rows(&|text| text.contains(&**part))),
                         (format!("t like '%{part}%'"), rows(&|text| text.contains(&**part))),
@@ -1501,6 +1512,16 @@ fn parts_and_patterns_are_found_within_a_text_alone() {
                         (format!("t ilike '{part}%'"), rows(&|text| low(text).starts_with(&fold))),
                         (format!("t ilike '%{part}'"), rows(&|text| low(text).ends_with(&fold))),
                         (format!("t ilike '{part}'"), rows(&|text| low(text) == fold)),
+                        (format!("t like '{pattern}'"), rows(&|text| like(pattern, text))),
+                        (format!("t like '{around}'"), rows(&|text| like(&around, text))),
+                        (
+                            format!("t ilike '{around}'"),
+                            rows(&|text| like(&low(&around), &low(text))),
+                        ),
+                        (
+                            format!("t ilike '{fitted}'"),
+                            rows(&|text| like(&low(&fitted), &low(text))),
+                        ),
                     ] {
                         assert_eq!(passes(&batch, &text), expected, "{text} in {texts:?}");
                     }
