@@ -768,7 +768,7 @@ impl Encoder {
         let norm = reach_of_query(float::square_norm(&query.floats));
         let mut codes = Buffer::filled(steps * STEP, 0);
         let (scale, _) = quantize(&query.floats, norm, LIMIT, &mut codes);
-        let mut bytes = Vec::new();
+        let mut bytes = Buffer::new();
         int8::query_bytes(isa, codes.iter().map(|&code| code as u8), &mut bytes);
         let mut projected = Buffer::new();
         // The number of axes is a multiple of a step, which is four.

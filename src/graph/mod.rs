@@ -286,7 +286,8 @@ impl<'a> Lane<'a> {
     pub(crate) fn new(corpus: Corpus<'a>, lift: f32, walks: usize) -> Option<Self> {
         let encoder = corpus.encoder.filter(|_| corpus.rows() <= MOST_ROWS)?;
         let chunks = corpus.chunks;
-        let pays = chunks.len() / CHUNKS_OF_A_WALK <= walks;
+        // One query after another takes nothing from the heap.
+        let pays = walks > 1 && chunks.len() <= walks.saturating_mul(CHUNKS_OF_A_WALK);
         let records = pays.then(|| chunks.iter().map(|chunk| chunk.records()));
         let records: Option<Vec<&[u8]>> = records.and_then(Iterator::collect);
         let steps = encoder.steps();
