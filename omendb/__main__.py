@@ -275,8 +275,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="replace")
     options = parser().parse_args(arguments)
     try:
-        status: int = options.run(options)
-        sys.stdout.flush()
+        try:
+            status: int = options.run(options)
+        finally:
+            sys.stdout.flush()  # what was found comes before why it failed, also in a file
     except KeyboardInterrupt:
         return 130  # 128 + SIGINT, as a shell reports it
     except BrokenPipeError:  # the reader, such as head, has seen enough
