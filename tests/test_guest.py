@@ -207,7 +207,7 @@ for _ in range(8):
         times[-1] = None
         break
     assert state(index) == before
-    if times[-1] is not None and times[-1] <= 0.2:  # a busy machine is late at times
+    if sum(t is not None for t in times) == 3:
         break
 print(json.dumps(times))
 """
