@@ -148,7 +148,6 @@ impl<'a, 'b> Edit<'a, 'b> {
         let written = run(threads, groups.len().div_ceil(TASK), 0, &mut Silent, |t, _| {
             let mut target = Target::default();
             let mut scratch = Scratch::default();
-            let mut all: Vec<Link> = Vec::new();
             let mut out = Vec::new();
             let groups = &groups[t * TASK..((t + 1) * TASK).min(groups.len())];
             let links = |group: &&[(u32, Link)]| {
@@ -160,8 +159,7 @@ impl<'a, 'b> Edit<'a, 'b> {
                     return (row, links);
                 }
                 lane.aim_at_row(row, &mut target);
-                all.clear();
-                all.extend(distances(lane, &target, &links));
+                let mut all = distances(lane, &target, &links);
                 all.extend(group.iter().map(|(_, link)| *link));
                 all.sort_unstable_by_key(|link| link.order(row));
                 all.dedup_by_key(|link| link.row);

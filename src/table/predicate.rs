@@ -579,14 +579,12 @@ fn fitting<O: OffsetSizeTrait>(
         let finder = Finder::new(part);
         containing_in_one(offsets, bytes, part.len(), |bytes| finder.find(bytes))
     };
-    let mut found = if pattern.any_case() {
-        with(&bytes.to_ascii_lowercase(), &part.to_ascii_lowercase())
+    let found = if pattern.any_case() {
+        let found = with(&bytes.to_ascii_lowercase(), &part.to_ascii_lowercase());
+        &found | &containing_in_one(offsets, bytes, 1, beyond_ascii)
     } else {
         with(bytes, part)
     };
-    if pattern.any_case() {
-        found = &found | &containing_in_one(offsets, bytes, 1, beyond_ascii);
-    }
     let mut passed = BooleanBufferBuilder::new(found.len());
     passed.append_buffer(&found);
     for row in found.set_indices() {

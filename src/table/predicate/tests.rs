@@ -1,8 +1,6 @@
 //! Texts with the rows that they let pass; drawn predicates against an evaluator of single rows;
 //! what is refused, and in which words; texts made to break a parser.
 
-#![allow(clippy::many_single_char_names)] // columns of a case stand side by side
-
 use std::sync::Arc;
 
 use arrow_array::builder::{BinaryBuilder, StringDictionaryBuilder};
@@ -45,8 +43,9 @@ fn table() -> RecordBatch {
     let section = DictionaryArray::<Int8Type>::new(keys, Arc::new(values));
     let seconds = |hours: [i64; 5]| {
         let start = i64::from(DAY) * 24 * HOUR;
-        let [a, b, c, d, e] = hours.map(|hour| Some(start + hour * HOUR));
-        vec![a, b, c, d, None, e]
+        let mut all: Vec<Option<i64>> = hours.map(|hour| Some(start + hour * HOUR)).to_vec();
+        all.insert(4, None);
+        all
     };
     let scaled = |unit: i64| -> Vec<Option<i64>> {
         seconds([0, 1, 12, 24, -1]).iter().map(|x| x.map(|x| x * unit)).collect()
