@@ -424,9 +424,9 @@ impl omen_index {
 
     /// Rows to be kept, in the type and with the stride that the index was made for.
     unsafe fn rows(&self, vectors: *const c_void, n: u64) -> Outcome<Rows<'static>> {
-        let dtype = self.index.dtype().unwrap_or(self.dtype);
+        let (dim, stride) = (self.index.dim(), self.row_stride as u64);
         // SAFETY: handed on.
-        unsafe { rows("vectors", vectors, n, self.index.dim(), dtype, self.row_stride as u64) }
+        unsafe { rows("vectors", vectors, n, dim, self.dtype, stride) }
     }
 }
 
@@ -634,8 +634,7 @@ unsafe fn question<'a>(
 ) -> Outcome<Question<'a>> {
     // SAFETY: handed on.
     let asked = unsafe { self::options(options)? };
-    let default = index.index.dtype().unwrap_or(index.dtype);
-    let (dim, dtype) = (index.index.dim(), dtype(asked.dtype, default)?);
+    let (dim, dtype) = (index.index.dim(), dtype(asked.dtype, index.dtype)?);
     // SAFETY: handed on.
     let queries = unsafe { rows("queries", queries, n, dim, dtype, asked.row_stride)? };
     let mut options = Options::new().method(method(asked.method)?);
@@ -1077,7 +1076,7 @@ pub unsafe extern "C" fn omen_stats(
             code_width: engine.code_width().unwrap_or(0) as u64,
             effort: engine.effort() as u64,
             metric: metric_number(engine.metric()),
-            dtype: dtype_number(engine.dtype().unwrap_or(index.dtype)),
+            dtype: dtype_number(index.dtype),
             has_graph: i32::from(engine.has_graph()),
             ..omen_statistics::NEW
         };

@@ -858,7 +858,8 @@ impl<'a> Index<'a> {
             let encoder = self.learn(&next, &blocks);
             if width(&encoder) != width(&state.encoder) {
                 (next.encoder, next.learned) = (encoder, state.rows());
-                next.chunks = self.encode(&next, &blocks, None, threads, monitor)?;
+                let block = |i: usize| blocks[i].clone();
+                next.chunks = self.encode(&next, blocks.len(), block, None, threads, monitor)?;
             }
         }
         next.graph = self.new_graph(&next, threads, monitor)?;
@@ -1074,7 +1075,8 @@ impl<'a> Index<'a> {
         let before = if relearn || partial == 0 { None } else { state.chunks.last() };
         let before = before.zip(next.encoder.as_deref());
         let before = before.and_then(|(chunk, encoder)| chunk.codes(encoder));
-        let chunks = self.encode(&next, &blocks, before, threads, monitor)?;
+        let chunks =
+            self.encode(&next, blocks.len(), |i| blocks[i].clone(), before, threads, monitor)?;
         check_uncoded(&chunks, &rows)?;
         next.chunks.extend(chunks);
         if let Some(live) = &mut next.live {
@@ -1086,11 +1088,13 @@ impl<'a> Index<'a> {
         Ok(ids)
     }
 
-    /// Chunks with codes; `before` are those of the first block's first rows.
+    /// Chunks of `count` blocks of rows, with codes; `before` are those of the first block's first
+    /// rows. A block is made where it is encoded: copying many takes long enough to be stopped.
     fn encode(
         &self,
         state: &State,
-        blocks: &[Rows<'static>],
+        count: usize,
+        block: impl Fn(usize) -> Rows<'static> + Sync,
         before: Option<&Codes>,
         threads: usize,
         monitor: &mut dyn Monitor,
@@ -1103,32 +1107,28 @@ impl<'a> Index<'a> {
         } else {
             monitor
         };
-        let Some(encoder) = state.encoder.as_deref() else {
-            let plain = |rows: &Rows<'static>| Arc::new(Chunk::new(rows.clone(), None));
-            if !monitor.finish() {
-                return Err(Error::Interrupted);
-            }
-            return Ok(blocks.iter().map(plain).collect());
-        };
-        let tasks = blocks.len().div_ceil(ENCODE_CHUNKS);
+        let encoder = state.encoder.as_deref();
         // What it costs to encode a row, in the sweep's multiply-adds: reading, and the axes.
-        let width = if encoder.width() < self.dim { encoder.width() as u64 } else { 0 };
-        let cost = self.dim as u64 * (16 + 4 * width);
-        let total = blocks.iter().map(|rows| rows.len() as u64 * cost).sum();
-        let encoded = run(threads, tasks, total, monitor, |task, worker| {
-            let mut scratch = Scratch::default();
-            let mut chunks = Vec::with_capacity(ENCODE_CHUNKS);
-            let range = task * ENCODE_CHUNKS..blocks.len().min((task + 1) * ENCODE_CHUNKS);
-            for (i, rows) in range.clone().zip(&blocks[range]) {
-                let before = if i == 0 { before } else { None };
-                let codes = encoder.encode(rows, before, &mut scratch);
-                chunks.push(Arc::new(Chunk::new(rows.clone(), codes)));
-                if !worker.advance(rows.len() as u64 * cost) {
-                    break;
+        let width = encoder.map(Encoder::width).filter(|&width| width < self.dim).unwrap_or(0);
+        let cost = self.dim as u64 * (16 + 4 * width as u64);
+        let total = (count * CHUNK) as u64 * cost;
+        let encoded =
+            run(threads, count.div_ceil(ENCODE_CHUNKS), total, monitor, |task, worker| {
+                let mut scratch = Scratch::default();
+                let mut chunks = Vec::with_capacity(ENCODE_CHUNKS);
+                for i in task * ENCODE_CHUNKS..count.min((task + 1) * ENCODE_CHUNKS) {
+                    let before = if i == 0 { before } else { None };
+                    let rows = block(i);
+                    let codes =
+                        encoder.and_then(|encoder| encoder.encode(&rows, before, &mut scratch));
+                    let done = rows.len() as u64 * cost;
+                    chunks.push(Arc::new(Chunk::new(rows, codes)));
+                    if !worker.advance(done) {
+                        break;
+                    }
                 }
-            }
-            chunks
-        })?;
+                chunks
+            })?;
         Ok(encoded.into_iter().flatten().collect())
     }
 
@@ -1242,7 +1242,8 @@ impl<'a> Index<'a> {
         next.encoder = self.learn(&next, &blocks);
         next.learned = live.len();
         let threads = default_threads();
-        next.chunks = self.encode(&next, &blocks, None, threads, &mut Silent)?;
+        next.chunks =
+            self.encode(&next, blocks.len(), |i| blocks[i].clone(), None, threads, &mut Silent)?;
         next.graph = self.new_graph(&next, threads, &mut Silent)?;
         let places = (!next.ascending).then(|| {
             (0..next.rows()).map(|row| (next.id(row), row as u32)).collect::<HashMap<_, _>>()
@@ -1288,25 +1289,25 @@ impl<'a> Index<'a> {
             self.rows_of(&state, ids)?.into_iter().zip(0..).collect();
         changes.sort_unstable();
         let mut next = (*state).clone();
-        let (mut numbers, mut blocks) = (Vec::new(), Vec::new());
-        for changes in changes.chunk_by(|a, b| a.0 / CHUNK == b.0 / CHUNK) {
-            let number = changes[0].0 / CHUNK;
-            let old = state.chunks[number].rows();
+        let touched: Vec<&[(usize, usize)]> =
+            changes.chunk_by(|a, b| a.0 / CHUNK == b.0 / CHUNK).collect();
+        let number = |changes: &[(usize, usize)]| changes[0].0 / CHUNK;
+        let block = |i: usize| {
+            let old = state.chunks[number(touched[i])].rows();
             let mut bytes = Vec::with_capacity(old.nbytes());
-            let mut changes = changes.iter().peekable();
-            for i in 0..old.len() {
-                match changes.next_if(|(row, _)| row % CHUNK == i) {
+            let mut changes = touched[i].iter().peekable();
+            for row in 0..old.len() {
+                match changes.next_if(|(changed, _)| changed % CHUNK == row) {
                     Some(&(_, new)) => rows.copy_bytes(new, &mut bytes),
-                    None => old.copy_bytes(i, &mut bytes),
+                    None => old.copy_bytes(row, &mut bytes),
                 }
             }
-            numbers.push(number);
-            blocks.push(Rows::from_bytes(bytes, self.dim, rows.dtype()));
-        }
-        let chunks = self.encode(&next, &blocks, None, threads, monitor)?;
+            Rows::from_bytes(bytes, self.dim, rows.dtype())
+        };
+        let chunks = self.encode(&next, touched.len(), block, None, threads, monitor)?;
         check_uncoded(&chunks, rows)?;
-        for (number, chunk) in numbers.into_iter().zip(chunks) {
-            next.chunks[number] = chunk;
+        for (changes, chunk) in touched.into_iter().zip(chunks) {
+            next.chunks[number(changes)] = chunk;
         }
         let changed: Vec<u32> = changes.iter().map(|&(row, _)| row as u32).collect();
         next.graph = self.edited_graph(&state, &next, &changed, &changed, threads, monitor)?;

@@ -271,7 +271,8 @@ impl Index<'_> {
         if width(&narrow) == width(state) {
             return Ok(None);
         }
-        narrow.chunks = self.encode(&narrow, &blocks, None, threads, monitor)?;
+        let block = |i: usize| blocks[i].clone();
+        narrow.chunks = self.encode(&narrow, blocks.len(), block, None, threads, monitor)?;
         Ok(Some(narrow))
     }
 }
