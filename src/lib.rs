@@ -71,7 +71,7 @@ pub mod measure {
     #[cfg(feature = "table")]
     pub fn predicate(text: &str, batch: &arrow_array::RecordBatch) -> crate::Result<usize> {
         let predicate = crate::table::Predicate::parse(text, batch.schema_ref())?;
-        Ok(predicate.evaluate(batch)?.count_set_bits())
+        Ok(predicate.evaluate(batch, 1)?.count_set_bits())
     }
 }
 

@@ -25,6 +25,7 @@ use crate::index::{self, Filter, Method, Near, Options};
 use crate::metric::Metric;
 use crate::rows::{DType, Rows};
 use crate::table::{self, Key, Keys, Kind, Table, refused};
+use crate::threads::default_threads;
 
 /// Nearest neighbours of vectors: exact, at matrix-product speed, without a copy.
 ///
@@ -211,9 +212,11 @@ impl Index {
         py: Python<'_>,
         filter: Option<&Bound<'_, PyAny>>,
         condition: Option<&str>,
+        threads: Option<usize>,
     ) -> PyResult<Chosen> {
         let mut chosen = Chosen::default();
         let table = self.ledger.table();
+        let threads = threads.unwrap_or_else(default_threads);
         if let Some(condition) = condition {
             let table = table.as_ref().ok_or_else(|| {
                 PyValueError::new_err(
@@ -221,7 +224,7 @@ impl Index {
                      Index.from_frame, or use filter=",
                 )
             })?;
-            chosen.lines = Some(py.detach(|| table.select(condition))?);
+            chosen.lines = Some(py.detach(|| table.select(condition, threads))?);
         }
         let Some(filter) = filter else { return Ok(chosen) };
         chosen.mask = array::mask(filter)?;
@@ -643,10 +646,10 @@ impl Index {
         progress: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Hits> {
         let queries = Self::queries(queries)?;
-        let chosen = self.chosen(py, filter, r#where)?;
+        let threads = self::threads(threads)?;
+        let chosen = self.chosen(py, filter, r#where, threads)?;
         let filters = chosen.filters();
         let options = options(method, effort, &filters)?;
-        let threads = self::threads(threads)?;
         let rows = &queries.rows;
         let operations = self.operations(rows);
         let (hits, table) = self.answered(|| {
@@ -755,10 +758,10 @@ impl Index {
     ) -> PyResult<RadiusHits> {
         let radius = self::radius(radius)?;
         let queries = Self::queries(queries)?;
-        let chosen = self.chosen(py, filter, r#where)?;
+        let threads = self::threads(threads)?;
+        let chosen = self.chosen(py, filter, r#where, threads)?;
         let filters = chosen.filters();
         let filter = all(&filters);
-        let threads = self::threads(threads)?;
         let rows = &queries.rows;
         let operations = self.operations(rows);
         let (hits, table) = self.answered(|| {
@@ -1083,7 +1086,7 @@ impl Index {
         r#where: Option<&str>,
     ) -> PyResult<Explanation> {
         let queries = Self::queries(queries)?;
-        let chosen = self.chosen(py, filter, r#where)?;
+        let chosen = self.chosen(py, filter, r#where, None)?;
         let filters = chosen.filters();
         let options = options(method, effort, &filters)?;
         let rows = &queries.rows;
@@ -1142,7 +1145,7 @@ impl Index {
         r#where: Option<&str>,
     ) -> PyResult<WhyNot> {
         let query = Self::queries(query)?;
-        let chosen = self.chosen(py, filter, r#where)?;
+        let chosen = self.chosen(py, filter, r#where, None)?;
         let filters = chosen.filters();
         let options = options(method, effort, &filters)?;
         // Whatever the id is, the rest is validated.

@@ -29,6 +29,7 @@ use arrow_select::interleave::interleave;
 use arrow_select::take::take;
 
 use crate::error::{Error, Result};
+use crate::threads::{Silent, default_threads, run};
 
 pub(crate) use column::{adapt, cast, keep, kept, null_row};
 use column::{dictionary, extended, is_dictionary, joined, with_values};
@@ -37,6 +38,8 @@ pub(crate) use predicate::Predicate;
 
 /// The entry of a schema's metadata that names the column of the ids.
 pub(crate) const ID: &str = "omendb.id";
+/// Lines for which another thread pays.
+const WORTH_A_THREAD: usize = 1 << 12;
 /// Lines that are gone are kept up to this number, whatever their share.
 const SPARED: usize = 1024;
 
@@ -268,8 +271,12 @@ impl Table {
             let lines = labels.iter().map(|label| place(label).map(|(_, line)| line as u64));
             let lines = lines.collect::<Result<Vec<u64>>>()?;
             let lines = UInt64Array::from(lines);
-            let one = |column| take(part.lines.column(column), &lines, None).map_err(refused);
-            return columns.map(one).collect();
+            let first = columns.start;
+            let threads = if lines.len() < WORTH_A_THREAD { 1 } else { default_threads() };
+            let taken = run(threads, columns.len(), 0, &mut Silent, |i, _| {
+                take(part.lines.column(first + i), &lines, None).map_err(refused)
+            })?;
+            return taken.into_iter().collect();
         }
         let places = labels.iter().map(place).collect::<Result<Vec<_>>>()?;
         let one = |column| {
@@ -282,18 +289,19 @@ impl Table {
         columns.map(one).collect()
     }
 
-    /// One bit for each label from a first one on: whether a predicate is true of its line.
+    /// One bit for each label from a first one on: whether a predicate is true of its line, asked on up
+    /// to so many threads.
     ///
     /// # Errors
     ///
     /// `InvalidParameter` if the text is no predicate on these columns.
-    pub(crate) fn select(&self, predicate: &str) -> Result<(i64, BooleanBuffer)> {
+    pub(crate) fn select(&self, predicate: &str, threads: usize) -> Result<(i64, BooleanBuffer)> {
         let predicate = Predicate::parse(predicate, &self.schema)?;
         let first = self.parts.first().and_then(|part| part.labels.first().copied());
         let first = first.unwrap_or(self.end);
         let mut bits = BooleanBufferBuilder::new((self.end - first) as usize);
         for part in &self.parts {
-            let chosen = predicate.evaluate(&part.lines)?;
+            let chosen = predicate.evaluate(&part.lines, threads)?;
             if let Some(begin) = part.dense() {
                 bits.append_n((begin - first) as usize - bits.len(), false);
                 bits.append_buffer(&chosen);

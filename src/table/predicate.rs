@@ -92,9 +92,12 @@ use memchr::memmem::Finder;
 
 use self::literal::{Pattern, Simple};
 use crate::error::{Error, Result};
+use crate::threads::{Silent, run};
 
 /// Nanoseconds in a second.
 const SECOND: i128 = 1_000_000_000;
+/// Rows for which another thread pays: with fewer it takes as long to begin.
+const WORTH_A_THREAD: usize = 1 << 14;
 /// So many values are compared one by one; more are looked up.
 const FEW: usize = 8;
 
@@ -115,12 +118,12 @@ impl Predicate {
         Ok(Self { fields: schema.fields().clone(), root: parse::parse(text, schema)? })
     }
 
-    /// The rows of the batch that pass.
+    /// The rows of the batch that pass, asked on up to so many threads.
     ///
     /// # Errors
     ///
     /// `InvalidParameter` if the batch has other columns than the schema that it was read for.
-    pub(crate) fn evaluate(&self, batch: &RecordBatch) -> Result<BooleanBuffer> {
+    pub(crate) fn evaluate(&self, batch: &RecordBatch, threads: usize) -> Result<BooleanBuffer> {
         let same = |(a, b): (&Arc<_>, &Arc<_>)| is_same(a, b);
         let fields = batch.schema_ref().fields();
         if fields.len() != self.fields.len() || !fields.iter().zip(&self.fields).all(same) {
@@ -128,7 +131,14 @@ impl Predicate {
                 "the predicate was read for other columns than this batch of rows has",
             ));
         }
-        Ok(self.root.passes(batch))
+        let rows = batch.num_rows();
+        let part = rows.div_ceil(threads.min(rows / WORTH_A_THREAD).max(1)).max(1);
+        let passed = run(threads, rows.div_ceil(part), 0, &mut Silent, |i, _| {
+            self.root.passes(&batch.slice(i * part, part.min(rows - i * part)))
+        })?;
+        let mut bits = BooleanBufferBuilder::new(rows);
+        passed.iter().for_each(|passed| bits.append_buffer(passed));
+        Ok(bits.build())
     }
 }
 
@@ -497,17 +507,24 @@ fn containing(
         _ if len == 0 => fixed(array.len(), true),
         DataType::Utf8 => {
             let array = array.as_string::<i32>();
-            containing_in_one(array.value_offsets(), array.value_data(), len, find)
+            containing_in_one(array.value_offsets(), bytes_of(array), len, find)
         }
         DataType::LargeUtf8 => {
             let array = array.as_string::<i64>();
-            containing_in_one(array.value_offsets(), array.value_data(), len, find)
+            containing_in_one(array.value_offsets(), bytes_of(array), len, find)
         }
         _ => texts(array, |text| find(text.as_bytes()).is_some()),
     }
 }
 
-/// One `find` after another; what reaches from one text into the next is passed over.
+/// The bytes of texts that lie one after another.
+fn bytes_of<O: OffsetSizeTrait>(array: &GenericStringArray<O>) -> &[u8] {
+    let offsets = array.value_offsets();
+    &array.value_data()[offsets[0].as_usize()..offsets[offsets.len() - 1].as_usize()]
+}
+
+/// One `find` after another in the bytes of all texts; what reaches from one text into the next is
+/// passed over.
 fn containing_in_one<O: OffsetSizeTrait>(
     offsets: &[O],
     bytes: &[u8],
@@ -517,16 +534,16 @@ fn containing_in_one<O: OffsetSizeTrait>(
     let rows = offsets.len() - 1;
     let mut passed = BooleanBufferBuilder::new(rows);
     passed.append_n(rows, false);
-    let (bytes, mut from) = (&bytes[..offsets[rows].as_usize()], offsets[0].as_usize());
-    let mut row = 0;
+    let offset = |row: usize| (offsets[row] - offsets[0]).as_usize();
+    let (mut row, mut from) = (0, 0);
     while let Some(place) = find(&bytes[from..]) {
         let start = from + place;
-        while offsets[row + 1].as_usize() < start + len {
+        while offset(row + 1) < start + len {
             row += 1;
         }
-        let inside = offsets[row].as_usize() <= start; // or else it begins in an earlier text
+        let inside = offset(row) <= start; // or else it begins in an earlier text
         passed.set_bit(row, passed.get_bit(row) || inside);
-        from = if inside { offsets[row + 1].as_usize() } else { start + 1 };
+        from = if inside { offset(row + 1) } else { start + 1 };
     }
     passed.finish()
 }
@@ -574,7 +591,7 @@ fn fitting<O: OffsetSizeTrait>(
     part: &str,
     told: bool,
 ) -> BooleanBuffer {
-    let (offsets, bytes) = (array.value_offsets(), array.value_data());
+    let (offsets, bytes) = (array.value_offsets(), bytes_of(array));
     let with = |bytes: &[u8], part: &str| {
         let finder = Finder::new(part);
         containing_in_one(offsets, bytes, part.len(), |bytes| finder.find(bytes))

@@ -15,7 +15,7 @@ use arrow_schema::{Field, Schema};
 use half::f16;
 
 use super::literal::{Floor, Moment, Number, clock};
-use super::{Predicate, compare_scaled, compare_with_float};
+use super::{Predicate, WORTH_A_THREAD, compare_scaled, compare_with_float};
 use crate::random::Random;
 
 const TWO_53: i64 = 1 << 53;
@@ -244,7 +244,7 @@ impl<T> Tap for T {}
 fn passes(batch: &RecordBatch, text: &str) -> Vec<usize> {
     let predicate =
         Predicate::parse(text, batch.schema_ref()).unwrap_or_else(|e| panic!("{text}: {e}"));
-    let bits = predicate.evaluate(batch).unwrap();
+    let bits = predicate.evaluate(batch, 1).unwrap();
     assert_eq!(bits.len(), batch.num_rows());
     bits.set_indices().collect()
 }
@@ -805,9 +805,9 @@ fn a_predicate_is_refused_for_other_columns_than_its_own() {
     let two = named(vec![("x", Arc::new(Int64Array::from(vec![1])))]);
     let three = named(vec![("y", Arc::new(Int32Array::from(vec![1])))]);
     let predicate = Predicate::parse("x = 1", one.schema_ref()).unwrap();
-    assert_eq!(predicate.evaluate(&one).unwrap().count_set_bits(), 1);
+    assert_eq!(predicate.evaluate(&one, 1).unwrap().count_set_bits(), 1);
     for other in [two, three, table()] {
-        let error = predicate.evaluate(&other).unwrap_err().to_string();
+        let error = predicate.evaluate(&other, 1).unwrap_err().to_string();
         assert!(error.contains("other columns"), "{error}");
     }
     assert!(
@@ -958,7 +958,7 @@ fn no_sequence_of_tokens_makes_the_parser_panic() {
             .map(|_| tokens[random.next() as usize % tokens.len()].to_owned() + " ")
             .collect();
         if let Ok(predicate) = Predicate::parse(&text, batch.schema_ref()) {
-            assert_eq!(predicate.evaluate(&batch).unwrap().len(), 6);
+            assert_eq!(predicate.evaluate(&batch, 1).unwrap().len(), 6);
             read += 1;
         }
     }
@@ -1448,16 +1448,30 @@ fn drawn_predicates_pass_what_a_row_by_row_evaluator_passes() {
             (0..rows).map(|row| truth(&drawn, &tree, row) == Some(true)).collect();
         let predicate = Predicate::parse(&text, drawn.batch.schema_ref())
             .unwrap_or_else(|error| panic!("{text}: {error}"));
-        let got: Vec<bool> = predicate.evaluate(&drawn.batch).unwrap().iter().collect();
+        let got: Vec<bool> = predicate.evaluate(&drawn.batch, 1).unwrap().iter().collect();
         assert_eq!(got, expected, "seed {seed}: {text}\n{predicate:?}");
         let (start, length) = (rows / 3, rows / 2); // columns that begin inside of a byte
         let got: Vec<bool> =
-            predicate.evaluate(&drawn.batch.slice(start, length)).unwrap().iter().collect();
+            predicate.evaluate(&drawn.batch.slice(start, length), 1).unwrap().iter().collect();
         assert_eq!(got, expected[start..start + length], "seed {seed}, sliced: {text}");
         passed += expected.iter().filter(|&&value| value).count();
         failed += expected.iter().filter(|&&value| !value).count();
     }
     assert!(passed > 20_000 && failed > 20_000, "{passed} passed, {failed} failed");
+}
+
+#[test]
+fn threads_share_the_rows_of_a_batch() {
+    let mut random = Random(3);
+    for _ in 0..10 {
+        let rows = 2 * WORTH_A_THREAD + random.next() as usize % WORTH_A_THREAD;
+        let drawn = draw(&mut random, rows);
+        let tree = draw_tree(&mut random, 2);
+        let text = spell(&mut random, &drawn, &tree);
+        let predicate = Predicate::parse(&text, drawn.batch.schema_ref()).unwrap();
+        let alone = predicate.evaluate(&drawn.batch, 1).unwrap();
+        assert_eq!(predicate.evaluate(&drawn.batch, 3).unwrap(), alone, "{rows} rows: {text}");
+    }
 }
 
 /// Parts are looked for in all texts of a column at once: none may be found across two of them.
