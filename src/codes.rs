@@ -745,8 +745,9 @@ impl Encoder {
         Some((QueryFloats { floats, margin, scores }, half_square(square)))
     }
 
-    /// The codes of queries, at most `limit` in magnitude.
-    pub(crate) fn query_codes(&self, queries: &[&QueryFloats], limit: i8) -> One<QueryCode> {
+    /// The codes of queries for a sweep.
+    pub(crate) fn query_codes(&self, queries: &[&QueryFloats], isa: Isa) -> One<QueryCode> {
+        let limit = int8::sweep_limit(isa);
         let Some(axes) = &self.axes else {
             return queries.iter().map(|q| self.query_code(&q.floats, &q.floats, limit)).collect();
         };

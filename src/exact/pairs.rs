@@ -381,7 +381,7 @@ fn columns(
         .map(|row| encoder.row_floats(corpus.chunks[row / CHUNK].rows(), row % CHUNK, &mut wide));
     let floats = floats.collect::<Option<Vec<_>>>()?;
     let queries: Vec<_> = floats.iter().map(|(floats, _)| floats).collect();
-    let codes = encoder.query_codes(&queries, int8::sweep_limit(corpus.isa));
+    let codes = encoder.query_codes(&queries, corpus.isa);
     let panels = codes.chunks(PANEL).zip(floats.chunks(PANEL)).enumerate();
     let panels = panels.map(|(p, (codes, floats))| {
         let mut panel = Panel::for_pairs(corpus.isa, codes.len(), encoder.steps());

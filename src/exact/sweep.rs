@@ -358,7 +358,7 @@ fn sweep_codes(
     let biased = corpus.metric.is_euclidean();
     let rest = encoder.has_rest();
     let floats: One<&QueryFloats> = block.iter().map(|(_, floats)| *floats).collect();
-    let codes = encoder.query_codes(&floats, int8::sweep_limit(corpus.isa));
+    let codes = encoder.query_codes(&floats, corpus.isa);
     let panels: One<Panel> = codes
         .chunks(PANEL)
         .zip(block.chunks(PANEL))
