@@ -60,6 +60,9 @@ pub(crate) struct Chunk {
     rows: Rows<'static>,
     /// Certified codes; none within where the encoder has none, or some row is beyond codes.
     codes: OnceLock<Option<Codes>>,
+    /// Records of the store, which walks may use while no certified ones were needed. They lie here
+    /// and not in the place, since a walk looks them up for every row.
+    pieces: [OnceLock<Box<[u8]>>; CHUNK / PIECE],
     place: Option<Box<Place>>,
 }
 
@@ -70,21 +73,18 @@ struct Place {
     number: usize,
     /// Set when the store has checked the rows.
     checked: OnceLock<()>,
-    /// Records of the store, which walks may use while no certified ones were needed.
-    pieces: [OnceLock<Vec<u8>>; CHUNK / PIECE],
 }
 
 impl Chunk {
     /// Rows in memory and their codes.
     pub(crate) fn new(rows: Rows<'static>, codes: Option<Codes>) -> Self {
-        Self { rows, codes: codes.into(), place: None }
+        Self { rows, codes: codes.into(), pieces: Default::default(), place: None }
     }
 
     /// Chunk `number` of a store.
     pub(crate) fn stored(rows: Rows<'static>, store: Arc<dyn Store>, number: usize) -> Self {
-        let (checked, pieces) = Default::default();
-        let place = Place { store, number, checked, pieces };
-        Self { rows, codes: OnceLock::new(), place: Some(Box::new(place)) }
+        let place = Place { store, number, checked: OnceLock::new() };
+        Self { place: Some(Box::new(place)), codes: OnceLock::new(), ..Self::new(rows, None) }
     }
 
     /// The number of rows.
@@ -122,32 +122,37 @@ impl Chunk {
     /// The record of a row, certified or not, and all that follow it in memory.
     #[inline(always)]
     pub(crate) fn record(&self, row: usize, bytes: usize, encoder: &Encoder) -> &[u8] {
-        match self.records() {
-            Some(records) => &records[row * bytes..],
-            None => self.stored_record(row, bytes, encoder),
+        if let Some(records) = self.records() {
+            return &records[row * bytes..];
         }
+        let piece = match self.pieces[row / PIECE].get() {
+            Some(piece) => piece,
+            None => self.fetch(row / PIECE, bytes, encoder),
+        };
+        &piece[row % PIECE * bytes..]
     }
 
+    #[cold]
     #[inline(never)]
-    fn stored_record(&self, row: usize, bytes: usize, encoder: &Encoder) -> &[u8] {
+    fn fetch(&self, piece: usize, bytes: usize, encoder: &Encoder) -> &[u8] {
         let place = self.place.as_ref().expect("rows in memory are walked to by their codes");
-        let piece = once(&place.pieces[row / PIECE], || {
-            let first = row / PIECE * PIECE;
+        let records: &Box<[u8]> = once(&self.pieces[piece], || {
+            let first = piece * PIECE;
             let last = self.len().min(first + PIECE);
             let start = place.number * CHUNK;
             // Damaged ones are made again from the rows.
             let records = place.store.records(start + first..start + last);
             let made = || Some(self.codes(encoder)?.records()[first * bytes..].to_vec());
-            records.or_else(made).unwrap_or_else(|| encoder.no_records(PIECE))
+            records.or_else(made).unwrap_or_else(|| encoder.no_records(PIECE)).into()
         });
-        &piece[row % PIECE * bytes..]
+        records
     }
 
     /// Bytes that codes take.
     pub(crate) fn nbytes(&self) -> usize {
         let codes = self.codes.get().and_then(Option::as_ref).map_or(0, Codes::nbytes);
-        let pieces = self.place.iter().flat_map(|place| &place.pieces);
-        codes + pieces.filter_map(OnceLock::get).map(Vec::len).sum::<usize>()
+        let pieces = self.pieces.iter().filter_map(OnceLock::get);
+        codes + pieces.map(|piece| piece.len()).sum::<usize>()
     }
 }
 
