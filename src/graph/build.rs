@@ -346,7 +346,8 @@ struct Packed {
 struct Comparison<'a, 'b> {
     lane: &'a Lane<'b>,
     sums: int8::Sums,
-    distances: Vec<f32>,
+    /// Of each row of a group, one panel of columns after another.
+    distances: Vec<[f32; PANEL]>,
     keys: Vec<i32>,
 }
 
@@ -373,30 +374,30 @@ impl<'a, 'b> Comparison<'a, 'b> {
         let columns = block.rows;
         let there = GROUP.min(rows.rows - first);
         let padded = panels.len() * PANEL;
-        distances.resize(GROUP * padded, 0.0);
+        distances.resize(GROUP * panels.len(), [0.0; PANEL]);
         for (p, panel) in panels.iter().enumerate() {
             int8::products(lane.isa, group, panel, sums);
+            let squares = &block.squares.as_chunks::<PANEL>().0[p];
+            let factors = &block.factors.as_chunks::<PANEL>().0[p];
+            let heights = &block.heights.as_chunks::<PANEL>().0[p];
             for r in 0..there {
-                let at = r * padded + p * PANEL;
-                let out = &mut distances[at..at + PANEL];
                 let (square, gain) = (rows.squares[first + r], -2.0 * rows.factors[first + r]);
-                let height = rows.heights[first + r];
-                let range = p * PANEL..(p + 1) * PANEL;
-                let (squares, factors) =
-                    (&block.squares[range.clone()], &block.factors[range.clone()]);
-                let heights = &block.heights[range];
-                let sums = &sums[r];
+                let (height, sums) = (rows.heights[first + r], &sums[r]);
+                let out = &mut distances[r * panels.len() + p];
+                // Arrays of a known size, and the result in one of its own: nothing is checked then.
                 dispatch(
                     #[inline(always)]
                     || {
+                        let mut near = [0.0; PANEL];
                         for j in 0..PANEL {
                             let apart = height - heights[j];
                             let d = square
                                 + squares[j]
                                 + gain * factors[j] * sums[j] as f32
                                 + apart * apart;
-                            out[j] = if d > 0.0 { d } else { 0.0 };
+                            near[j] = if d > 0.0 { d } else { 0.0 };
                         }
+                        *out = near;
                     },
                 );
             }
@@ -406,7 +407,7 @@ impl<'a, 'b> Comparison<'a, 'b> {
         let low = (1u32 << bits) - 1;
         keys.resize(padded, 0);
         for r in 0..there {
-            let distances = &distances[r * padded..(r + 1) * padded];
+            let distances = distances[r * panels.len()..][..panels.len()].as_flattened();
             let shift = (first + r) % columns;
             dispatch(
                 #[inline(always)]
