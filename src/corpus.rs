@@ -136,7 +136,7 @@ impl Chunk {
     #[inline(never)]
     fn fetch(&self, piece: usize, bytes: usize, encoder: &Encoder) -> &[u8] {
         let place = self.place.as_ref().expect("rows in memory are walked to by their codes");
-        let records: &Box<[u8]> = once(&self.pieces[piece], || {
+        let make = || {
             let first = piece * PIECE;
             let last = self.len().min(first + PIECE);
             let start = place.number * CHUNK;
@@ -144,8 +144,8 @@ impl Chunk {
             let records = place.store.records(start + first..start + last);
             let made = || Some(self.codes(encoder)?.records()[first * bytes..].to_vec());
             records.or_else(made).unwrap_or_else(|| encoder.no_records(PIECE)).into()
-        });
-        records
+        };
+        once::<Box<[u8]>>(&self.pieces[piece], make)
     }
 
     /// Bytes that codes take.
