@@ -858,8 +858,7 @@ impl<'a> Index<'a> {
             let encoder = self.learn(&next, &blocks);
             if width(&encoder) != width(&state.encoder) {
                 (next.encoder, next.learned) = (encoder, state.rows());
-                let block = |i: usize| blocks[i].clone();
-                next.chunks = self.encode(&next, blocks.len(), block, None, threads, monitor)?;
+                next.chunks = self.encode(&next, &blocks, None, threads, monitor)?;
             }
         }
         next.graph = self.new_graph(&next, threads, monitor)?;
@@ -1075,8 +1074,7 @@ impl<'a> Index<'a> {
         let before = if relearn || partial == 0 { None } else { state.chunks.last() };
         let before = before.zip(next.encoder.as_deref());
         let before = before.and_then(|(chunk, encoder)| chunk.codes(encoder));
-        let chunks =
-            self.encode(&next, blocks.len(), |i| blocks[i].clone(), before, threads, monitor)?;
+        let chunks = self.encode(&next, &blocks, before, threads, monitor)?;
         check_uncoded(&chunks, &rows)?;
         next.chunks.extend(chunks);
         if let Some(live) = &mut next.live {
@@ -1088,9 +1086,21 @@ impl<'a> Index<'a> {
         Ok(ids)
     }
 
-    /// Chunks of `count` blocks of rows, with codes; `before` are those of the first block's first
-    /// rows. A block is made where it is encoded: copying many takes long enough to be stopped.
+    /// Chunks with codes; `before` are those of the first block's first rows.
     fn encode(
+        &self,
+        state: &State,
+        blocks: &[Rows<'static>],
+        before: Option<&Codes>,
+        threads: usize,
+        monitor: &mut dyn Monitor,
+    ) -> Result<Vec<Arc<Chunk>>> {
+        self.encode_each(state, blocks.len(), |i| blocks[i].clone(), before, threads, monitor)
+    }
+
+    /// As [`Index::encode`], of `count` blocks that are made where they are encoded: copying many takes
+    /// long enough to be stopped.
+    fn encode_each(
         &self,
         state: &State,
         count: usize,
@@ -1242,8 +1252,7 @@ impl<'a> Index<'a> {
         next.encoder = self.learn(&next, &blocks);
         next.learned = live.len();
         let threads = default_threads();
-        next.chunks =
-            self.encode(&next, blocks.len(), |i| blocks[i].clone(), None, threads, &mut Silent)?;
+        next.chunks = self.encode(&next, &blocks, None, threads, &mut Silent)?;
         next.graph = self.new_graph(&next, threads, &mut Silent)?;
         let places = (!next.ascending).then(|| {
             (0..next.rows()).map(|row| (next.id(row), row as u32)).collect::<HashMap<_, _>>()
@@ -1304,7 +1313,7 @@ impl<'a> Index<'a> {
             }
             Rows::from_bytes(bytes, self.dim, rows.dtype())
         };
-        let chunks = self.encode(&next, touched.len(), block, None, threads, monitor)?;
+        let chunks = self.encode_each(&next, touched.len(), block, None, threads, monitor)?;
         check_uncoded(&chunks, rows)?;
         for (changes, chunk) in touched.into_iter().zip(chunks) {
             next.chunks[number(changes)] = chunk;

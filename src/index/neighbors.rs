@@ -271,8 +271,7 @@ impl Index<'_> {
         if width(&narrow) == width(state) {
             return Ok(None);
         }
-        let block = |i: usize| blocks[i].clone();
-        narrow.chunks = self.encode(&narrow, blocks.len(), block, None, threads, monitor)?;
+        narrow.chunks = self.encode(&narrow, &blocks, None, threads, monitor)?;
         Ok(Some(narrow))
     }
 }

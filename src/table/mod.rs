@@ -267,26 +267,20 @@ impl Table {
     fn taken(&self, labels: &[i64], columns: std::ops::Range<usize>) -> Result<Vec<ArrayRef>> {
         let lost = |label: i64| Error::invalid(format!("the table has no line {label}"));
         let place = |&label: &i64| self.place(label).ok_or_else(|| lost(label));
-        if let [part] = self.parts.as_slice() {
-            let lines = labels.iter().map(|label| place(label).map(|(_, line)| line as u64));
-            let lines = lines.collect::<Result<Vec<u64>>>()?;
-            let lines = UInt64Array::from(lines);
-            let first = columns.start;
-            let threads = if lines.len() < WORTH_A_THREAD { 1 } else { default_threads() };
-            let taken = run(threads, columns.len(), 0, &mut Silent, |i, _| {
-                take(part.lines.column(first + i), &lines, None).map_err(refused)
-            })?;
-            return taken.into_iter().collect();
-        }
         let places = labels.iter().map(place).collect::<Result<Vec<_>>>()?;
-        let one = |column| {
-            if places.is_empty() {
-                return Ok(new_empty_array(self.schema.field(column).data_type()));
+        let lines = UInt64Array::from_iter_values(places.iter().map(|&(_, line)| line as u64));
+        let one = |column: usize| match self.parts.as_slice() {
+            [part] => take(part.lines.column(column), &lines, None).map_err(refused),
+            _ if places.is_empty() => Ok(new_empty_array(self.schema.field(column).data_type())),
+            parts => {
+                let parts: Vec<_> = parts.iter().map(|part| part.lines.column(column)).collect();
+                joined(&parts, |parts| interleave(parts, &places))
             }
-            let parts: Vec<_> = self.parts.iter().map(|part| part.lines.column(column)).collect();
-            joined(&parts, |parts| interleave(parts, &places))
         };
-        columns.map(one).collect()
+        let (first, count) = (columns.start, columns.len());
+        let threads = if places.len() < WORTH_A_THREAD { 1 } else { default_threads() };
+        let taken = run(threads, count, 0, &mut Silent, |i, _| one(first + i))?;
+        taken.into_iter().collect()
     }
 
     /// One bit for each label from a first one on: whether a predicate is true of its line, asked on up
