@@ -96,7 +96,8 @@ typedef struct {
      */
     uint64_t size;
     /**
-     * Width of the walk's beam: wider finds more and takes longer. 0: what omen_tune found.
+     * About the width of the walk's beam: wider finds more and takes longer. 0: what omen_tune found,
+     * and 1.5 k at least.
      */
     uint64_t effort;
     /**

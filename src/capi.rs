@@ -107,7 +107,8 @@ pub struct omen_options {
 pub struct omen_search_options {
     /// sizeof(omen_search_options), set by OMEN_SEARCH_OPTIONS_INIT.
     pub size: u64,
-    /// Width of the walk's beam: wider finds more and takes longer. 0: what omen_tune found.
+    /// About the width of the walk's beam: wider finds more and takes longer. 0: what omen_tune found,
+    /// and 1.5 k at least.
     pub effort: u64,
     /// Threads of this call; 0: as omen_set_threads said.
     pub threads: u64,

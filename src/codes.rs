@@ -126,6 +126,11 @@ pub(crate) struct Scores {
 }
 
 impl Scores {
+    /// What a score is taken from to give a number in proportion to the distance or its square.
+    pub(crate) fn base(&self) -> f32 {
+        self.base as f32
+    }
+
     /// A score that every row at most as far as `distance` reaches, rounding included.
     pub(crate) fn at_least(&self, distance: f64) -> f64 {
         if distance.is_infinite() {

@@ -278,6 +278,9 @@ pub(crate) struct Target {
     beta: f32,
     /// For rows that are linked by product: `√(lift − ‖z‖²)`.
     height: Option<f32>,
+    /// For a query, what a value lacks of a number in proportion to the distance or its square. Not
+    /// part of the values, whose order it would drown where a query is far from all rows.
+    apart: f32,
 }
 
 impl<'a> Lane<'a> {
@@ -343,6 +346,7 @@ impl<'a> Lane<'a> {
         target.gain = 2.0 * factor;
         target.beta = 2.0;
         target.height = (self.lift > 0.0).then(|| self.height(bias));
+        target.apart = 0.0;
     }
 
     /// Makes a query the target.
@@ -352,7 +356,7 @@ impl<'a> Lane<'a> {
         target.base = 0.0;
         target.gain = query.scale;
         target.beta = if self.encoder.is_euclidean() { 1.0 } else { 0.0 };
-        target.height = None;
+        (target.height, target.apart) = (None, 0.0);
     }
 
     /// The value of each of some rows, by `found(row, value)`.
@@ -410,4 +414,10 @@ pub(crate) fn walk_costs(corpus: Corpus<'_>, encoder: &Encoder, expanded: usize)
 fn key(value: f32) -> u32 {
     let bits = value.to_bits();
     if bits >> 31 == 1 { !bits } else { bits | 1 << 31 }
+}
+
+/// The value of which this is the [`key`].
+#[inline(always)]
+fn value(key: u32) -> f32 {
+    f32::from_bits(if key >> 31 == 1 { key & !(1 << 31) } else { !key })
 }

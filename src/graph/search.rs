@@ -6,10 +6,14 @@
 //! the next round will most likely expand, and only then scores. Where there are several targets, as
 //! in a batch of queries or in a build, their walks take turns: one computes while the memory works
 //! for the others.
+//!
+//! A walk ends by distance, not by count alone: what is much farther than the k-th best leads to
+//! nothing better, and how many rows are nearer differs from query to query (Al-Jazzazi et al.,
+//! "Distance Adaptive Beam Search for Provably Accurate Graph-Based Nearest Neighbor Search", 2025).
 
 use std::cell::RefCell;
 
-use super::{Graph, Lane, MOST_ROWS, Target, key};
+use super::{Graph, Lane, MOST_ROWS, Target, key, value};
 use crate::codes::QueryCode;
 use crate::corpus::Corpus;
 use crate::exact::List;
@@ -18,9 +22,16 @@ use crate::scratch::{Buffer, One};
 use crate::selection::Selection;
 use crate::top_k::Neighbor;
 
-/// Rows that are expanded in a round, and a width of the beam up to which it is one less.
+/// Rows that are expanded in a round, and a least number of all up to which it is one less.
 const WIDTH: usize = 3;
-const NARROW: usize = 12;
+const NARROW: usize = 15;
+/// The nearest `effort` rows of a query are within `(effort / k)^GROWTH` times the squared distance
+/// of the k-th, where the intrinsic dimension is 17: a walk expands what lies so near. Where it is
+/// more, that are more rows than the effort, and where it is less, fewer: up to so many times as
+/// many, and no less than one of so many.
+const GROWTH: f32 = 0.12;
+const WIDER: usize = 3;
+const NARROWER: usize = 2;
 /// Heads that a walk by inner products starts from: the product has no triangle, so that the group
 /// of the best head need not be where the best rows are. By distances one head finds as much.
 const ENTRIES: usize = 8;
@@ -40,43 +51,61 @@ const AHEAD: usize = 4;
 pub(crate) struct Reach<'a> {
     /// The rows that may answer; all if none.
     allowed: Option<&'a Selection>,
-    /// So many of them are kept, and the nearest `expanded` expanded.
-    kept: usize,
-    expanded: usize,
+    /// The nearest `least` of them are expanded, and up to `most` within the bound: `growth` times
+    /// the distance of the `k`-th, or its square. There is none where `k` is 0.
+    least: usize,
+    most: usize,
+    k: usize,
+    growth: f32,
+    /// So many are kept for the verdict, within the bound or not.
+    judged: usize,
     /// Other rows that are kept, to be expanded where they are nearer than the last of those.
     others: usize,
 }
 
 impl<'a> Reach<'a> {
     /// Of a walk to the `k` nearest rows that may answer, which are a share of all, with an effort
-    /// of `k` at least.
-    pub(crate) fn new(allowed: Option<&'a Selection>, share: f64, k: usize, effort: usize) -> Self {
-        if share >= 1.0 {
-            return Self::all(effort.max(k + k / 2).max(judged(k, effort)));
-        }
+    /// of `k` at least. `by_distance` where values and [`Target::apart`] come to distances or their squares.
+    pub(crate) fn new(
+        allowed: Option<&'a Selection>,
+        share: f64,
+        k: usize,
+        effort: usize,
+        by_distance: bool,
+    ) -> Self {
         // Of the rows beside the first k, a share may answer. Near a query that is apart from its
         // answers they are fewer: then the others end the walk, twice as many as a share of rows
         // drawn at random would leave.
-        let expanded = k + (share * (effort - k) as f64) as usize;
-        let others = effort + (2.0 * between(share, k)) as usize;
-        Self { allowed, kept: expanded.max(judged(k, expanded)), expanded, others }
+        let expanded = k + (share.min(1.0) * (effort - k) as f64) as usize;
+        let others = if share < 1.0 { effort + (2.0 * between(share, k)) as usize } else { 0 };
+        // Codes order rows nearly as the numbers do, so that a few more than k are enough for the
+        // verdict; a wider beam, which wants more, can afford more.
+        let judged = (k + (k / 2).max(SPARE)).max(expanded / JUDGED_SHARE);
+        if !by_distance {
+            let most = expanded.max(judged);
+            return Self { allowed, least: most, most, k: 0, growth: 1.0, judged, others };
+        }
+        Self {
+            allowed,
+            least: k.max(expanded / NARROWER),
+            most: judged.max(WIDER * expanded),
+            k,
+            growth: (expanded as f32 / k as f32).powf(GROWTH),
+            judged,
+            others: WIDER * others,
+        }
     }
 
     /// The `width` nearest of all rows.
     pub(crate) fn all(width: usize) -> Self {
-        Self { allowed: None, kept: width, expanded: width, others: 0 }
+        let (least, most, judged) = (width, width, width);
+        Self { allowed: None, least, most, k: 0, growth: 1.0, judged, others: 0 }
     }
 }
 
 /// Rows that may not answer among the nearest that hold `k` that may, if those are drawn at random.
 pub(crate) fn between(share: f64, k: usize) -> f64 {
     k as f64 * (1.0 / share - 1.0)
-}
-
-/// Rows to be judged: codes order rows nearly as the numbers do, so that a few more than k are
-/// enough; a wider beam, which wants more, can afford more.
-fn judged(k: usize, expanded: usize) -> usize {
-    (k + (k / 2).max(SPARE)).max(expanded / JUDGED_SHARE)
 }
 
 /// What is kept of a row and its value, in the order of the values.
@@ -90,6 +119,9 @@ fn item(value: f32, row: u32) -> u64 {
 struct Nearest {
     rows: Vec<u64>,
     width: usize,
+    /// Rows from this [`item`] on are kept only to make up `floor` rows.
+    bound: u64,
+    floor: usize,
     /// No row before this one is unexpanded.
     first: usize,
 }
@@ -98,20 +130,42 @@ impl Nearest {
     fn start(&mut self, width: usize) {
         self.rows.clear();
         self.width = width;
+        self.bound = u64::MAX;
         self.first = 0;
     }
 
+    /// Where the row is now, if it is kept.
     #[inline(always)]
-    fn push(&mut self, item: u64) {
-        if self.rows.len() == self.width {
-            if self.rows.last().is_none_or(|&worst| item >= worst & !EXPANDED) {
-                return;
+    fn push(&mut self, item: u64) -> Option<usize> {
+        if self.rows.len() >= self.floor {
+            let worst = self.rows.last().map_or(0, |&worst| worst & !EXPANDED);
+            let full = self.rows.len() == self.width || worst >= self.bound;
+            if item >= if full { worst } else { self.bound } {
+                return None;
             }
-            self.rows.pop();
+            if full {
+                self.rows.pop();
+            }
         }
         let at = self.rows.partition_point(|&other| other & !EXPANDED < item);
         self.rows.insert(at, item);
         self.first = self.first.min(at);
+        Some(at)
+    }
+
+    /// Bounds the rows by so many times the distance of the `k`-th, which is its value plus `base`.
+    #[inline(always)]
+    fn tighten(&mut self, k: usize, growth: f32, base: f32) {
+        let Some(last) = self.rows.get(k - 1) else { return };
+        // Rounding of codes may leave less than nothing of a short distance.
+        let far = (value((last >> 32) as u32) + base).max(0.0);
+        self.bound = item(growth * far - base, 0);
+        while self.rows.len() > self.floor
+            && self.rows.last().is_some_and(|&row| row & !EXPANDED >= self.bound)
+        {
+            self.rows.pop();
+        }
+        self.first = self.first.min(self.rows.len());
     }
 
     /// The nearest unexpanded row.
@@ -140,8 +194,6 @@ pub(crate) struct Beam {
     near: Nearest,
     /// The others, which lead to them.
     others: Nearest,
-    /// Rows of `near` that are expanded.
-    expanded: usize,
     /// Where the walk starts.
     entries: Nearest,
     /// A bit for each row that was seen: few enough to stay in the second-level cache for millions.
@@ -153,9 +205,9 @@ pub(crate) struct Beam {
 
 impl Beam {
     fn start(&mut self, reach: &Reach<'_>, rows: usize) {
-        self.near.start(reach.kept);
+        self.near.start(reach.most.max(reach.judged));
+        self.near.floor = reach.least.max(reach.judged);
         self.others.start(reach.others);
-        self.expanded = reach.expanded;
         self.met.drain(..).for_each(|row| self.seen[row as usize / 64] = 0);
         self.scored = 0;
         if self.seen.len() < rows.div_ceil(64) {
@@ -176,22 +228,26 @@ impl Beam {
     }
 
     #[inline(always)]
-    fn push(&mut self, item: u64, allowed: &Selection) {
-        let may = allowed.contains(item as u32 as usize);
-        let list = if may { &mut self.near } else { &mut self.others };
-        list.push(item);
+    fn push(&mut self, item: u64, reach: &Reach<'_>, base: f32) {
+        if reach.allowed.is_some_and(|allowed| !allowed.contains(item as u32 as usize)) {
+            self.others.push(item);
+        } else if self.near.push(item).is_some_and(|at| at < reach.k) {
+            self.near.tighten(reach.k, reach.growth, base);
+        }
     }
 
     /// The list whose next row is to be expanded.
     #[inline(always)]
-    fn next(&mut self) -> Option<&mut Nearest> {
-        let near = self.near.next().filter(|_| self.near.first < self.expanded);
+    fn next(&mut self, reach: &Reach<'_>) -> Option<&mut Nearest> {
+        let near = self.near.next();
+        let (first, bound) = (self.near.first, self.near.bound);
+        let near = near.filter(|&row| first < reach.least || (first < reach.most && row < bound));
         if self.others.rows.is_empty() {
             return near.map(|_| &mut self.near);
         }
         // The last of the rows that are looked for: what is farther leads to none of them.
-        let last = self.near.rows.get(self.expanded - 1);
-        let end = last.map_or(u64::MAX, |last| last & !EXPANDED).min(near.unwrap_or(u64::MAX));
+        let last = self.near.rows.get(reach.most - 1).map_or(bound, |last| last & !EXPANDED);
+        let end = last.min(bound).min(near.unwrap_or(u64::MAX));
         if self.others.next().is_some_and(|other| other < end) {
             return Some(&mut self.others);
         }
@@ -200,8 +256,8 @@ impl Beam {
 
     /// Marks the nearest unexpanded row, and gives it.
     #[inline(always)]
-    fn expand(&mut self) -> Option<u32> {
-        let list = self.next()?;
+    fn expand(&mut self, reach: &Reach<'_>) -> Option<u32> {
+        let list = self.next(reach)?;
         let row = &mut list.rows[list.first];
         *row |= EXPANDED;
         list.first += 1;
@@ -231,9 +287,9 @@ impl Beam {
 
     /// Expands the nearest few rows and asks the memory for the records of what they link to.
     #[inline(always)]
-    fn expand_some(&mut self, lane: &Lane<'_>, graph: &Graph) {
-        for _ in 0..if self.expanded <= NARROW { 2 } else { WIDTH } {
-            let Some(row) = self.expand() else { break };
+    fn expand_some(&mut self, lane: &Lane<'_>, graph: &Graph, reach: &Reach<'_>) {
+        for _ in 0..if reach.least <= NARROW { 2 } else { WIDTH } {
+            let Some(row) = self.expand(reach) else { break };
             for link in graph.links(row) {
                 if (link as usize) < lane.rows && self.meet(link) {
                     lane.prefetch(link);
@@ -251,30 +307,19 @@ impl Beam {
         lane: &Lane<'_>,
         graph: &Graph,
         target: &Target,
-        allowed: Option<&Selection>,
+        reach: &Reach<'_>,
     ) -> bool {
         let met = std::mem::take(&mut self.met);
         let rows = &met[self.scored..];
-        match allowed {
-            None => lane.each(target, rows, |row, value| self.near.push(item(value, row))),
-            Some(allowed) => {
-                lane.each(target, rows, |row, value| self.push(item(value, row), allowed));
-            }
-        }
+        lane.each(target, rows, |row, value| self.push(item(value, row), reach, target.apart));
         self.scored = met.len();
         self.met = met;
         self.prefetch_links(graph);
-        self.next().is_some()
+        self.next(reach).is_some()
     }
 
     /// Starts from the nearest head, or heads.
-    fn enter(
-        &mut self,
-        lane: &Lane<'_>,
-        graph: &Graph,
-        target: &Target,
-        allowed: Option<&Selection>,
-    ) {
+    fn enter(&mut self, lane: &Lane<'_>, graph: &Graph, target: &Target, reach: &Reach<'_>) {
         let mut nearest = std::mem::take(&mut self.entries);
         let by_product = lane.lift > 0.0 && target.height.is_none();
         nearest.start(if by_product { ENTRIES } else { 1 });
@@ -289,10 +334,7 @@ impl Beam {
         for &entry in &nearest.rows {
             let row = entry as u32;
             if (row as usize) < lane.rows && self.meet(row) {
-                match allowed {
-                    None => self.near.push(entry),
-                    Some(allowed) => self.push(entry, allowed),
-                }
+                self.push(entry, reach, target.apart);
             }
         }
         self.scored = self.met.len();
@@ -337,14 +379,14 @@ impl Walks {
                     None if begun < n => {
                         aim(begun, target);
                         beam.start(&reach, lane.rows);
-                        beam.enter(lane, graph, target, reach.allowed);
+                        beam.enter(lane, graph, target, &reach);
                         (*number, *met) = (Some(begun), false);
                         begun += 1;
                     }
                     None => {}
                     Some(i) if *met => {
                         *met = false;
-                        if !beam.score(lane, graph, target, reach.allowed) {
+                        if !beam.score(lane, graph, target, &reach) {
                             (*number, done) = (None, done + 1);
                             if !found(i, beam, target) {
                                 return;
@@ -352,7 +394,7 @@ impl Walks {
                         }
                     }
                     Some(_) => {
-                        beam.expand_some(lane, graph);
+                        beam.expand_some(lane, graph, &reach);
                         *met = true;
                     }
                 }
@@ -380,7 +422,6 @@ pub(crate) fn search(
     reach: Reach<'_>,
     mut found: impl FnMut(usize, Option<List>) -> bool,
 ) {
-    let judged = judged(k, reach.expanded);
     let (mut floats, mut walked) = (One::new(), One::new());
     for (i, query) in queries.iter().enumerate() {
         match lane.encoder.query_floats(query) {
@@ -396,7 +437,10 @@ pub(crate) fn search(
         floats.iter().map(|query| lane.encoder.walk_code(lane.isa, query)).collect();
     WALKS.with_borrow_mut(|(walks, wide)| {
         wide.resize(corpus.dim, 0.0);
-        let aim = |i: usize, target: &mut Target| lane.aim_at_query(&codes[i], target);
+        let aim = |i: usize, target: &mut Target| {
+            lane.aim_at_query(&codes[i], target);
+            target.apart = floats[i].scores.base();
+        };
         walks.run(lane, graph, walked.len(), reach, aim, |i, beam, _| {
             corpus.count(|counts| {
                 counts.walked += 1;
@@ -407,7 +451,7 @@ pub(crate) fn search(
             }
             let allowed = |&row: &u32| corpus.allowed.is_none_or(|a| a.contains(row as usize));
             let mut rows = Buffer::new();
-            rows.extend(beam.rows().filter(allowed).take(judged));
+            rows.extend(beam.rows().filter(allowed).take(reach.judged));
             let judge = Judge::new(corpus.metric, queries[walked[i]]);
             let mut nearest = List::new();
             rows.iter().take(AHEAD).for_each(|&row| corpus.prefetch(row));
@@ -422,4 +466,39 @@ pub(crate) fn search(
             found(walked[i], (nearest.len() == k).then_some(nearest))
         });
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::Random;
+
+    /// What is kept in the end is what would be kept of all rows at once.
+    #[test]
+    fn a_bounded_list_keeps_what_lies_within_and_the_nearest_of_the_rest() {
+        let mut random = Random(7);
+        for turn in 0..500_usize {
+            let (k, floor, width) = (1 + turn % 5, 5 + turn % 7, 12 + turn % 30);
+            let (growth, base) = (1.0 + (turn % 11) as f32 / 10.0, (turn % 3) as f32);
+            let seen: Vec<u64> = (0..60)
+                .map(|row| {
+                    item((random.next() % (100 - turn as u64 % 99)) as f32 / 10.0 - base, row)
+                })
+                .collect();
+            let mut list = Nearest { floor, ..Nearest::default() };
+            list.start(width);
+            for &item in &seen {
+                if list.push(item).is_some_and(|at| at < k) {
+                    list.tighten(k, growth, base);
+                }
+            }
+            let mut sorted = seen;
+            sorted.sort_unstable();
+            let far = (value((sorted[k - 1] >> 32) as u32) + base).max(0.0);
+            let bound = item(growth * far - base, 0);
+            let within = sorted.partition_point(|&item| item < bound);
+            sorted.truncate(within.clamp(floor, width));
+            assert_eq!(list.rows, sorted, "turn {turn}");
+        }
+    }
 }

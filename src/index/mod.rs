@@ -197,7 +197,9 @@ impl<'a> Options<'a> {
         Self { method, ..self }
     }
 
-    /// The width of the graph search's beam, rather than the index's own.
+    /// About the width of the graph search's beam, rather than the index's own: a search expands the
+    /// nearest half of so many rows at least, and up to three times as many where they are hardly
+    /// farther than the k-th.
     pub fn effort(self, effort: usize) -> Self {
         Self { effort: Some(effort), ..self }
     }
@@ -765,7 +767,8 @@ impl<'a> Index<'a> {
             return Ok(None);
         }
         // A filter leaves fewer rows to look at, and a walk more to come to: the cheaper way, always.
-        let effort = options.effort.unwrap_or(state.effort).min(corpus.rows()).max(k);
+        let effort = options.effort.unwrap_or(state.effort.max(k + k / 2));
+        let effort = effort.min(corpus.rows()).max(k);
         let share = corpus.candidates() as f64 / state.len() as f64;
         let expanded = effort + graph::between(share, k) as usize;
         let walk_ns = graph::walk_costs(corpus, encoder, expanded);
@@ -775,7 +778,7 @@ impl<'a> Index<'a> {
         if !walks {
             return Ok(None);
         }
-        let reach = Reach::new(corpus.allowed, share, k, effort);
+        let reach = Reach::new(corpus.allowed, share, k, effort, self.metric.is_of_differences());
         let Some(lane) = Lane::new(corpus, graph.lift, n) else { return Ok(None) };
         queries.check("queries")?;
         let clock = Clock::start(corpus);

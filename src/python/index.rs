@@ -593,8 +593,9 @@ impl Index {
     ///     "auto" does so where there is a graph and a walk costs less than looking at every row,
     ///     as it does not for small data, large batches and filters that few rows pass.
     /// effort : int, optional
-    ///     The width of the walk's beam: wider finds more and takes longer. ``index.effort`` by
-    ///     default, which `tune` sets.
+    ///     About the width of the walk's beam: wider finds more and takes longer. A walk expands half of
+    ///     so many rows at least, and up to three times as many where they are hardly farther than the
+    ///     k-th. By default ``index.effort``, which `tune` sets, and 1.5 `k` at least.
     /// filter : array-like, optional
     ///     Which rows may answer: booleans aligned with ``index.ids``, or ids in their own type.
     /// where : str, optional
