@@ -22,9 +22,8 @@ use crate::scratch::{Buffer, One};
 use crate::selection::Selection;
 use crate::top_k::Neighbor;
 
-/// Rows that are expanded in a round, and a least number of all up to which it is one less.
-const WIDTH: usize = 3;
-const NARROW: usize = 15;
+/// Rows that are expanded in a round.
+const WIDTH: usize = 2;
 /// The nearest `effort` rows of a query are within `(effort / k)^GROWTH` times the squared distance
 /// of the k-th, where the intrinsic dimension is 17: a walk expands what lies so near. Where it is
 /// more, that are more rows than the effort, and where it is less, fewer: up to so many times as
@@ -288,7 +287,7 @@ impl Beam {
     /// Expands the nearest few rows and asks the memory for the records of what they link to.
     #[inline(always)]
     fn expand_some(&mut self, lane: &Lane<'_>, graph: &Graph, reach: &Reach<'_>) {
-        for _ in 0..if reach.least <= NARROW { 2 } else { WIDTH } {
+        for _ in 0..WIDTH {
             let Some(row) = self.expand(reach) else { break };
             for link in graph.links(row) {
                 if (link as usize) < lane.rows && self.meet(link) {
