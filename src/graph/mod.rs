@@ -38,7 +38,7 @@ pub(crate) use search::{Reach, between, search};
 pub(crate) const DEGREE: usize = 32;
 /// The width of the beam until it is tuned.
 pub(crate) const DEFAULT_EFFORT: usize = 64;
-/// Rows that a walk may start from: enough that one is near.
+/// Rows that a walk may start from: enough that one is near, few enough to score all.
 const HEADS: usize = 256;
 /// Chunks that are looked up beforehand for each walk: it comes to more.
 const CHUNKS_OF_A_WALK: usize = 64;
@@ -81,68 +81,19 @@ pub struct Check {
     pub degree: usize,
 }
 
-/// Rows that walks start from, in groups around some of them, which a walk looks at first; the
-/// records of a group lie side by side.
+/// Rows that walks start from, their records side by side: every walk reads all of them.
 #[derive(Debug, Default)]
 struct Heads {
-    rows: Vec<u32>,
-    middles: Block,
-    groups: Vec<Block>,
-}
-
-/// Some rows and copies of their records.
-#[derive(Debug, Default)]
-struct Block {
     rows: Vec<u32>,
     records: Vec<u8>,
 }
 
-impl Block {
+impl Heads {
     fn new(lane: &Lane<'_>, rows: Vec<u32>) -> Self {
         let mut records = Vec::with_capacity(rows.len() * lane.stride + lane.padded);
         rows.iter().for_each(|&row| records.extend(&lane.record(row)[..lane.stride]));
         records.resize(records.len() + lane.padded, 0);
         Self { rows, records }
-    }
-
-    /// The value of each row, by `found(place, value)`.
-    #[inline(always)]
-    fn each(&self, lane: &Lane<'_>, target: &Target, mut found: impl FnMut(usize, f32)) {
-        let last = self.rows.len().saturating_sub(1);
-        let record = |i: usize| &self.records[i.min(last) * lane.stride..];
-        for first in (0..self.rows.len()).step_by(4) {
-            let four = [record(first), record(first + 1), record(first + 2), record(first + 3)];
-            let values = lane.values_of(target, &four);
-            (first..self.rows.len()).zip(values).for_each(|(i, value)| found(i, value));
-        }
-    }
-}
-
-impl Heads {
-    fn new(lane: &Lane<'_>, rows: Vec<u32>) -> Self {
-        // A product has no triangle: the head that it wants may be in any group.
-        let apart = if lane.lift > 0.0 { rows.len() } else { rows.len().isqrt() };
-        let middles: Vec<u32> = rows.iter().step_by(apart.max(1)).copied().collect();
-        let middles = Block::new(lane, middles);
-        let mut groups = vec![Vec::new(); middles.rows.len()];
-        let mut target = Target::default();
-        for &row in &rows {
-            lane.aim_at_row(row, &mut target);
-            let mut nearest = (f32::INFINITY, 0);
-            middles.each(lane, &target, |i, value| {
-                if value < nearest.0 {
-                    nearest = (value, i);
-                }
-            });
-            groups[nearest.1].push(row);
-        }
-        let groups = groups.into_iter().map(|rows| Block::new(lane, rows)).collect();
-        Self { rows, middles, groups }
-    }
-
-    fn nbytes(&self) -> usize {
-        let groups = self.groups.iter().map(|group| group.records.len());
-        groups.sum::<usize>() + self.middles.records.len()
     }
 }
 
@@ -287,7 +238,7 @@ impl Graph {
 
     pub(crate) fn nbytes(&self) -> usize {
         let links = self.links.iter().filter_map(OnceLock::get);
-        links.map(|links| links.len() * size_of::<u32>()).sum::<usize>() + self.heads.nbytes()
+        links.map(|links| links.len() * size_of::<u32>()).sum::<usize>() + self.heads.records.len()
     }
 
     /// Room for `rows` rows, the new ones without links.

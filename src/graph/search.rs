@@ -13,7 +13,7 @@
 
 use std::cell::RefCell;
 
-use super::{Graph, Heads, Lane, MOST_ROWS, Target, key, value};
+use super::{Graph, Lane, MOST_ROWS, Target, key, value};
 use crate::codes::QueryCode;
 use crate::corpus::Corpus;
 use crate::exact::List;
@@ -31,10 +31,6 @@ const WIDTH: usize = 2;
 const GROWTH: f32 = 0.12;
 const WIDER: usize = 3;
 const NARROWER: usize = 2;
-/// Groups of heads that a walk looks for the nearest head in, at least: all are that are as far as
-/// the last of them but for this factor, since where many are, rounding decides which has it.
-const GROUPS: usize = 3;
-const TIED: f32 = 1.02;
 /// Heads that a walk by inner products starts from: the product has no triangle, so that the group
 /// of the best head need not be where the best rows are. By distances one head finds as much.
 const ENTRIES: usize = 8;
@@ -197,10 +193,8 @@ pub(crate) struct Beam {
     near: Nearest,
     /// The others, which lead to them.
     others: Nearest,
-    /// Groups of heads, where among them the walk starts, and how many were looked at.
-    groups: Nearest,
+    /// Where the walk starts.
     entries: Nearest,
-    heads: usize,
     /// A bit for each row that was seen: few enough to stay in the second-level cache for millions.
     seen: Vec<u64>,
     /// The rows that were seen, in that order, of which those from `scored` are not scored yet.
@@ -325,24 +319,16 @@ impl Beam {
 
     /// Starts from the nearest head, or heads.
     fn enter(&mut self, lane: &Lane<'_>, graph: &Graph, target: &Target, reach: &Reach<'_>) {
-        let Heads { middles, groups, .. } = &*graph.heads;
         let mut nearest = std::mem::take(&mut self.entries);
-        self.groups.start(middles.rows.len());
-        self.groups.floor = GROUPS;
-        middles.each(lane, target, |group, value| {
-            if self.groups.push(item(value, group as u32)).is_some_and(|at| at < GROUPS) {
-                self.groups.tighten(GROUPS, TIED, target.apart);
-            }
-        });
-        self.heads = middles.rows.len();
         let by_product = lane.lift > 0.0 && target.height.is_none();
         nearest.start(if by_product { ENTRIES } else { 1 });
-        for &group in &self.groups.rows {
-            let group = &groups[group as u32 as usize];
-            group.each(lane, target, |i, value| {
-                nearest.push(item(value, group.rows[i]));
-            });
-            self.heads += group.rows.len();
+        let record =
+            |i: usize| &graph.heads.records[i.min(graph.heads.rows.len() - 1) * lane.stride..];
+        for (c, rows) in graph.heads.rows.chunks(4).enumerate() {
+            let four = [0, 1, 2, 3].map(|i| record(c * 4 + i));
+            for (&row, value) in rows.iter().zip(lane.values_of(target, &four)) {
+                nearest.push(item(value, row));
+            }
         }
         for &entry in &nearest.rows {
             let row = entry as u32;
@@ -457,7 +443,7 @@ pub(crate) fn search(
         walks.run(lane, graph, walked.len(), reach, aim, |i, beam, _| {
             corpus.count(|counts| {
                 counts.walked += 1;
-                counts.scored += (beam.heads + beam.met.len()) as u64;
+                counts.scored += (graph.heads().len() + beam.met.len()) as u64;
             });
             if beam.is_lost() {
                 return found(walked[i], None);
