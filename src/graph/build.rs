@@ -146,7 +146,7 @@ pub(crate) fn codes_agree(
         let query = &values[task * corpus.dim..(task + 1) * corpus.dim];
         let Some(floats) = encoder.query_floats(query) else { return 0 };
         let mut target = Target::default();
-        lane.aim_at_query(&encoder.walk_code(lane.isa, &floats), &mut target);
+        lane.aim_at_query(&encoder.walk_code(lane.isa, &floats), &floats, &mut target);
         let mut nearest = TopK::new(k + k / 2);
         all_values(lane, &target, |row, value| {
             nearest.push((key(value), row));

@@ -25,7 +25,7 @@ mod tests;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use crate::codes::{Encoder, QueryCode};
+use crate::codes::{Encoder, QueryCode, QueryFloats};
 use crate::corpus::{CHUNK, Chunk, Corpus, Store, once};
 use crate::kernels::int8::{self, STEP};
 use crate::kernels::{Isa, prefetch};
@@ -350,13 +350,19 @@ impl<'a> Lane<'a> {
     }
 
     /// Makes a query the target.
-    pub(crate) fn aim_at_query(&self, query: &QueryCode, target: &mut Target) {
+    pub(crate) fn aim_at_query(
+        &self,
+        query: &QueryCode,
+        floats: &QueryFloats,
+        target: &mut Target,
+    ) {
         let codes = query.codes.iter().map(|&code| code as u8);
         int8::query_bytes(self.isa, codes, &mut target.bytes);
         target.base = 0.0;
         target.gain = query.scale;
         target.beta = if self.encoder.is_euclidean() { 1.0 } else { 0.0 };
-        (target.height, target.apart) = (None, 0.0);
+        target.height = None;
+        target.apart = floats.scores.base();
     }
 
     /// The value of each of some rows, by `found(row, value)`.

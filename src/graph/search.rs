@@ -64,7 +64,8 @@ pub(crate) struct Reach<'a> {
 
 impl<'a> Reach<'a> {
     /// Of a walk to the `k` nearest rows that may answer, which are a share of all, with an effort
-    /// of `k` at least. `by_distance` where values and [`Target::apart`] come to distances or their squares.
+    /// of `k` at least. `by_distance` where values and [`Target::apart`] come to distances or their
+    /// squares.
     pub(crate) fn new(
         allowed: Option<&'a Selection>,
         share: f64,
@@ -204,7 +205,7 @@ pub(crate) struct Beam {
 
 impl Beam {
     fn start(&mut self, reach: &Reach<'_>, rows: usize) {
-        self.near.start(reach.most.max(reach.judged));
+        self.near.start(reach.most);
         self.near.floor = reach.least.max(reach.judged);
         self.others.start(reach.others);
         self.met.drain(..).for_each(|row| self.seen[row as usize / 64] = 0);
@@ -245,7 +246,7 @@ impl Beam {
             return near.map(|_| &mut self.near);
         }
         // The last of the rows that are looked for: what is farther leads to none of them.
-        let last = self.near.rows.get(reach.most - 1).map_or(bound, |last| last & !EXPANDED);
+        let last = self.near.rows.get(reach.most - 1).map_or(u64::MAX, |last| last & !EXPANDED);
         let end = last.min(bound).min(near.unwrap_or(u64::MAX));
         if self.others.next().is_some_and(|other| other < end) {
             return Some(&mut self.others);
@@ -436,10 +437,7 @@ pub(crate) fn search(
         floats.iter().map(|query| lane.encoder.walk_code(lane.isa, query)).collect();
     WALKS.with_borrow_mut(|(walks, wide)| {
         wide.resize(corpus.dim, 0.0);
-        let aim = |i: usize, target: &mut Target| {
-            lane.aim_at_query(&codes[i], target);
-            target.apart = floats[i].scores.base();
-        };
+        let aim = |i: usize, target: &mut Target| lane.aim_at_query(&codes[i], &floats[i], target);
         walks.run(lane, graph, walked.len(), reach, aim, |i, beam, _| {
             corpus.count(|counts| {
                 counts.walked += 1;
@@ -448,9 +446,8 @@ pub(crate) fn search(
             if beam.is_lost() {
                 return found(walked[i], None);
             }
-            let allowed = |&row: &u32| corpus.allowed.is_none_or(|a| a.contains(row as usize));
             let mut rows = Buffer::new();
-            rows.extend(beam.rows().filter(allowed).take(reach.judged));
+            rows.extend(beam.rows().take(reach.judged));
             let judge = Judge::new(corpus.metric, queries[walked[i]]);
             let mut nearest = List::new();
             rows.iter().take(AHEAD).for_each(|&row| corpus.prefetch(row));
