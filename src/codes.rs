@@ -31,7 +31,7 @@
 
 use crate::kernels::Isa;
 use crate::kernels::float;
-use crate::kernels::int8::{self, GROUP, Group, LIMIT, Ratios, STEP, record_bytes};
+use crate::kernels::int8::{self, GROUP, Group, LIMIT, MOST_OF_FOUR, Ratios, STEP, record_bytes};
 use crate::kernels::matmul;
 use crate::metric::Metric;
 use crate::rows::{LARGEST, Rows};
@@ -589,7 +589,7 @@ impl Encoder {
         {
             let norm = self.reach(square.sqrt());
             let floats = self.with_rest(floats, square, &mut scratch.swept);
-            let (factor, lost) = quantize(floats, norm, LIMIT, &mut scratch.codes);
+            let (factor, lost) = quantize_row(floats, norm, &mut scratch.codes);
             int8::write_record(record, &scratch.codes, factor, half_square(square));
             let ratio = |norm: f64| (norm / f64::from(factor) * (1.0 + 1e-6)) as f32;
             let most = &mut codes.ratios[(first + i) / GROUP];
@@ -817,10 +817,27 @@ fn reach_of_query(norm_square: f64) -> f64 {
     norm_square.sqrt() * (1.0 + 1e-6) + TINY
 }
 
+/// Codes of a row, which keep to [`MOST_OF_FOUR`]; their step, and the norm of what rounding lost, from
+/// above.
+fn quantize_row(floats: &[f32], norm: f64, codes: &mut [i8]) -> (f32, f64) {
+    let (step, lost) = quantize(floats, norm, LIMIT, codes);
+    let most = int8::most_of_four(codes);
+    if most <= MOST_OF_FOUR {
+        return (step, lost);
+    }
+    // Rounding took up to one half from each of the four, and may add as much to each now.
+    let step = step * f32::from(most + 2) / f32::from(MOST_OF_FOUR - 2);
+    quantize_by(floats, step, codes)
+}
+
 /// Codes of a vector; their step, and the norm of what rounding lost, from above.
 fn quantize(floats: &[f32], norm: f64, limit: i8, codes: &mut [i8]) -> (f32, f64) {
     // The floor keeps every ratio below 2¹² where the axes miss a vector entirely.
     let step = (float::max_abs_f32(floats) / f32::from(limit)).max(norm as f32 / 4096.0);
+    quantize_by(floats, step, codes)
+}
+
+fn quantize_by(floats: &[f32], step: f32, codes: &mut [i8]) -> (f32, f64) {
     let lost = float::quantize(floats, step, &mut codes[..floats.len()]);
     (step, lost.sqrt() * (1.0 + 1e-4))
 }

@@ -189,7 +189,7 @@ impl Set {
 /// Values of `n` rows of some kind.
 type Maker = fn(&mut Random, usize, usize) -> Vec<f64>;
 
-const MAKERS: [(&str, Maker); 12] = [
+const MAKERS: [(&str, Maker); 13] = [
     ("gaussian", |random, n, dim| random.normals(n * dim)),
     ("decaying spectrum", decaying),
     ("shared heads", heads),
@@ -217,7 +217,7 @@ const MAKERS: [(&str, Maker); 12] = [
             // All errors of a row point one way; a tail that only float64 sees.
             let half = 0.499 * random.sign() * (1.0 + 1e-9 * random.normal());
             values.push(127.0);
-            values.extend((1..dim).map(|_| random.below(253) as f64 - 126.0 + half));
+            values.extend((1..dim).map(|_| random.below(85) as f64 - 42.0 + half));
         }
         values
     }),
@@ -249,6 +249,11 @@ const MAKERS: [(&str, Maker); 12] = [
             values[row * dim..(row + 1) * dim].iter_mut().for_each(|x| *x *= 1e9);
         }
         values
+    }),
+    ("each of one sign", |random, n, dim| {
+        // The largest codes everywhere, which sums of products must have room for.
+        let signs: Vec<f64> = (0..n).map(|_| random.sign()).collect();
+        (0..n * dim).map(|i| signs[i / dim] * (1.0 + 1e-3 * random.normal())).collect()
     }),
 ];
 

@@ -20,6 +20,11 @@
 //! adds 128 times the sum of the row's codes. AVX2's `vpmaddubsw` adds two products in 16 bits,
 //! which holds for 127 · 127 · 2. So for the sweep queries keep 7 bits there, with a zero of 64;
 //! the other two kernels take magnitudes and give the sign to the row, one instruction more.
+//!
+//! The sweep adds two such sums before it widens them, those of a step and of the one *opposite*, half
+//! of the steps behind. The four products fit 16 bits since the codes of rows keep to [`MOST_OF_FOUR`]:
+//! of four such codes, those that have one sign come to no more. Axes that hold much of a row lie
+//! before those that hold little, so that few rows need a longer step for it.
 
 /// Rows of a group.
 pub(crate) const GROUP: usize = 8;
@@ -33,6 +38,9 @@ pub(crate) const STEP: usize = 4;
 pub(crate) const META: usize = 12;
 /// The largest code of rows, and of queries but for [`sweep_limit`].
 pub(crate) const LIMIT: i8 = 127;
+/// What the codes of one sign come to, at most, among two neighbours in a step of a row, an even one and
+/// the next, and the same two of the opposite step: 127 times this fits 16 bits.
+pub(crate) const MOST_OF_FOUR: u16 = 258;
 /// Queries are packed in multiples of so many.
 const LANES: usize = 16;
 /// A margin, in whole steps, that is beyond any sum; keeps the conversion to int32 in range.
@@ -46,6 +54,7 @@ pub(crate) struct Line(pub(crate) [u8; 64]);
 use std::time::Instant;
 
 use super::Isa;
+use super::float::dispatch;
 use crate::random::Random;
 use crate::scratch::{Buffer, One};
 
@@ -60,6 +69,35 @@ pub(crate) fn zero(isa: Isa) -> i32 {
 /// The largest code of a query for [`sweep`]; see the header for AVX2's.
 pub(crate) fn sweep_limit(isa: Isa) -> i8 {
     if isa == Isa::Avx2 { 63 } else { LIMIT }
+}
+
+/// How far behind a step the opposite one is. If their number is odd, the last has none.
+pub(crate) fn opposite(steps: usize) -> usize {
+    steps / 2
+}
+
+/// What [`MOST_OF_FOUR`] bounds.
+pub(crate) fn most_of_four(codes: &[i8]) -> u16 {
+    let apart = opposite(codes.len() / STEP) * STEP;
+    let (low, high) = (&codes[..apart], &codes[apart..2 * apart]);
+    dispatch(
+        #[inline(always)]
+        || {
+            let mut most = 0;
+            for (low, high) in low.as_chunks::<2>().0.iter().zip(high.as_chunks::<2>().0) {
+                // Two codes fit a byte, and bytes are many at a time.
+                let (mut above, mut below) = ([0; 2], [0; 2]);
+                for i in 0..2 {
+                    above[i] = low[i].max(0).unsigned_abs() + high[i].max(0).unsigned_abs();
+                    below[i] = low[i].min(0).unsigned_abs() + high[i].min(0).unsigned_abs();
+                }
+                for two in [above, below].map(u16::from_le_bytes) {
+                    most = most.max((two & 255) + (two >> 8));
+                }
+            }
+            most
+        },
+    )
 }
 
 /// Codes of a query are padded with zeros to a multiple of this for [`dots`]: a record's last words
@@ -582,9 +620,38 @@ mod x86 {
         }
     }
 
+    /// Adds the products of some rows and vectors of a panel at one step, and at those that follow it
+    /// `$apart` steps behind each other: as many as `$dots` takes.
+    macro_rules! add {
+        ($ops:ident, $ready:expr, [$sums:ident, $record:expr, $stride:expr, $words:expr, $lanes:expr],
+         $together:literal, $apart:expr, $dots:expr) => {
+            let mut queries = [[$ready($ops::ints(0)); $together]; V];
+            for (v, queries) in queries.iter_mut().enumerate() {
+                for (s, query) in queries.iter_mut().enumerate() {
+                    let at = (s * $apart * $lanes + v * $ops::LANES) * STEP;
+                    *query = $ready($ops::load($words.add(at)));
+                }
+            }
+            for (r, sums) in $sums.iter_mut().enumerate() {
+                let mut row = [$ops::ints(0); $together];
+                for (s, row) in row.iter_mut().enumerate() {
+                    let at = r * $stride + s * $apart * STEP;
+                    *row = $ops::ints($record.add(at).cast::<i32>().read_unaligned());
+                }
+                for (sum, queries) in sums.iter_mut().zip(queries) {
+                    *sum = $dots(*sum, queries, row);
+                }
+            }
+        };
+    }
+
     /// The sums of `$rows` rows × `V` vectors of a panel, after what they start with.
+    ///
+    /// `$dots` multiplies `$together` steps, one of each part of the record, and `$dot` one of those
+    /// that the parts leave.
     macro_rules! sums {
-        ($features:literal, $ops:ident, $rows:literal, $sums:ident, $ready:expr, $dot:expr) => {
+        ($features:literal, $ops:ident, $rows:literal, $sums:ident, $ready:expr,
+         $together:literal, $dots:expr, $dot:expr) => {
             /// # Safety
             ///
             /// As above.
@@ -597,7 +664,7 @@ mod x86 {
                 row: usize,
                 start: [$ops::Ints; V],
             ) -> [[$ops::Ints; V]; $rows] {
-                let stride = panel.steps * STEP + META;
+                let (stride, lanes) = (panel.steps * STEP + META, panel.lanes);
                 let mut sums = [start; $rows];
                 for (r, sums) in sums.iter_mut().enumerate() {
                     let offset = panel.zero.wrapping_mul(group.sum(row + r, panel.steps));
@@ -606,24 +673,39 @@ mod x86 {
                 let mut record = group.records.as_ptr().wrapping_add(row * stride);
                 let mut words = panel.words.as_ptr().cast::<u8>();
                 words = words.wrapping_add(vector * $ops::LANES * STEP);
-                for _ in 0..panel.steps {
+                let part = panel.steps / $together;
+                for _ in 0..part {
                     // SAFETY: a step has `lanes` words, of which these vectors are some, and a
                     // record four bytes, by the contract.
                     unsafe {
-                        let mut queries = [$ready($ops::ints(0)); V];
-                        for (v, query) in queries.iter_mut().enumerate() {
-                            *query = $ready($ops::load(words.add(v * $ops::LANES * STEP)));
-                        }
-                        for (r, sums) in sums.iter_mut().enumerate() {
-                            let word = record.add(r * stride).cast::<i32>().read_unaligned();
-                            let word = $ops::ints(word);
-                            for (sum, query) in sums.iter_mut().zip(queries) {
-                                *sum = $dot(*sum, query, word);
-                            }
-                        }
+                        add!(
+                            $ops,
+                            $ready,
+                            [sums, record, stride, words, lanes],
+                            $together,
+                            part,
+                            $dots
+                        );
                     }
                     record = record.wrapping_add(STEP);
-                    words = words.wrapping_add(panel.lanes * STEP);
+                    words = words.wrapping_add(lanes * STEP);
+                }
+                record = record.wrapping_add(($together - 1) * part * STEP);
+                words = words.wrapping_add(($together - 1) * part * lanes * STEP);
+                for _ in $together * part..panel.steps {
+                    // SAFETY: as above.
+                    unsafe {
+                        add!(
+                            $ops,
+                            $ready,
+                            [sums, record, stride, words, lanes],
+                            1,
+                            0,
+                            |sum, [query]: [_; 1], [row]: [_; 1]| $dot(sum, query, row)
+                        );
+                    }
+                    record = record.wrapping_add(STEP);
+                    words = words.wrapping_add(lanes * STEP);
                 }
                 sums
             }
@@ -678,7 +760,7 @@ mod x86 {
         ($features:literal, $ops:ident, $rows:literal, $vectors:literal, $sweep:ident,
          $products:ident, $dots:ident, $part:ident, $sums:ident, $test:ident, $sweep_sums:ident,
          $few:ident, $four:ident, $sweep_four:ident,
-         $ready:expr, $dot:expr, $sweep_dot:expr) => {
+         $ready:expr, $dot:expr, $sweep_dot:expr, $together:literal, $sweep_dots:expr) => {
             /// # Safety
             ///
             /// The processor has the features named; `group` has eight records of the panel's
@@ -880,8 +962,26 @@ mod x86 {
                 mask as u32
             }
 
-            sums!($features, $ops, $rows, $sums, $ready, $dot);
-            sums!($features, $ops, $rows, $sweep_sums, |query| query, $sweep_dot);
+            sums!(
+                $features,
+                $ops,
+                $rows,
+                $sums,
+                $ready,
+                1,
+                |sum, [query]: [_; 1], [row]: [_; 1]| $dot(sum, query, row),
+                $dot
+            );
+            sums!(
+                $features,
+                $ops,
+                $rows,
+                $sweep_sums,
+                |query| query,
+                $together,
+                $sweep_dots,
+                $sweep_dot
+            );
 
             /// # Safety
             ///
@@ -920,7 +1020,9 @@ mod x86 {
         sweep_four_avx512,
         |query| query,
         |sum, query, row| _mm512_dpbusd_epi32(sum, query, row),
-        |sum, query, row| _mm512_dpbusd_epi32(sum, query, row)
+        |sum, query, row| _mm512_dpbusd_epi32(sum, query, row),
+        1,
+        |sum, [query]: [_; 1], [row]: [_; 1]| _mm512_dpbusd_epi32(sum, query, row)
     );
 
     kernels!(
@@ -940,7 +1042,9 @@ mod x86 {
         sweep_four_avxvnni,
         |query| query,
         |sum, query, row| _mm256_dpbusd_avx_epi32(sum, query, row),
-        |sum, query, row| _mm256_dpbusd_avx_epi32(sum, query, row)
+        |sum, query, row| _mm256_dpbusd_avx_epi32(sum, query, row),
+        1,
+        |sum, [query]: [_; 1], [row]: [_; 1]| _mm256_dpbusd_avx_epi32(sum, query, row)
     );
 
     kernels!(
@@ -968,6 +1072,13 @@ mod x86 {
             // So does (63 + 64) · 127 · 2.
             let pairs = _mm256_maddubs_epi16(query, row);
             _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
+        },
+        2,
+        |sum, [query, other]: [_; 2], [row, opposite]: [_; 2]| {
+            // So do both sums of two, by `MOST_OF_FOUR`.
+            let [a, b] = [_mm256_maddubs_epi16(query, row), _mm256_maddubs_epi16(other, opposite)];
+            let fours = _mm256_madd_epi16(_mm256_add_epi16(a, b), _mm256_set1_epi16(1));
+            _mm256_add_epi32(sum, fours)
         }
     );
 }
@@ -1057,11 +1168,11 @@ mod arm {
 /// Writes a record.
 pub(crate) fn write_record(record: &mut [u8], codes: &[i8], factor: f32, bias: f32) {
     let (out, meta) = record.split_at_mut(codes.len());
-    let mut sum = 0;
-    for (out, &code) in out.iter_mut().zip(codes) {
-        *out = code as u8;
-        sum += i32::from(code);
-    }
+    out.iter_mut().zip(codes).for_each(|(out, &code)| *out = code as u8);
+    let sum = dispatch(
+        #[inline(always)]
+        || codes.iter().map(|&code| i32::from(code)).sum::<i32>(),
+    );
     meta[..4].copy_from_slice(&factor.to_le_bytes());
     meta[4..8].copy_from_slice(&bias.to_le_bytes());
     meta[8..].copy_from_slice(&sum.to_le_bytes());
@@ -1084,12 +1195,13 @@ pub(crate) fn rate(isa: Isa, rows: usize, dim: usize, queries: usize) -> f64 {
         (0..steps * STEP).map(|_| code(random.next()) as i8).collect()
     };
     let mut records = Vec::new();
+    let most = (MOST_OF_FOUR / 4) as i8;
     for _ in 0..rows.next_multiple_of(GROUP) {
-        push_record(&mut records, &codes(LIMIT), 1.0, 0.0);
+        push_record(&mut records, &codes(most), 1.0, 0.0);
     }
     // A sum of products of uniform numbers is nearly normal; 3.7 deviations leave one in 10⁴.
     let limit = sweep_limit(isa);
-    let deviation = 127.0 * f32::from(limit) / 3.0 * (dim as f32).sqrt();
+    let deviation = f32::from(most) * f32::from(limit) / 3.0 * (dim as f32).sqrt();
     let mut panels: Vec<Panel> = (0..queries.div_ceil(PANEL))
         .map(|_| {
             let mut panel = Panel::for_sweep(isa, PANEL, steps, false);
@@ -1130,6 +1242,23 @@ mod tests {
             .collect()
     }
 
+    /// Lessens what passes [`MOST_OF_FOUR`], to just that.
+    fn keep_to_fours(codes: &mut [i8], steps: usize) {
+        let apart = opposite(steps) * STEP;
+        for i in (0..apart).step_by(2) {
+            for sign in [1, -1] {
+                let mut left = MOST_OF_FOUR as i16;
+                for at in [i, i + 1, i + apart, i + apart + 1] {
+                    let most = (i16::from(codes[at]) * sign).max(0).min(left);
+                    if i16::from(codes[at]) * sign > most {
+                        codes[at] = (most * sign) as i8;
+                    }
+                    left -= most;
+                }
+            }
+        }
+    }
+
     fn dot(x: &[i8], y: &[i8]) -> i32 {
         x.iter().zip(y).map(|(&x, &y)| i32::from(x) * i32::from(y)).sum()
     }
@@ -1140,14 +1269,19 @@ mod tests {
         for isa in Isa::available() {
             for (len, steps) in (1..=PANEL).flat_map(|len| [1, 2, 7, 96].map(|s| (len, s))) {
                 let limits = [LIMIT, sweep_limit(isa)];
-                let rows: Vec<_> = (0..GROUP).map(|_| codes(&mut random, steps, LIMIT)).collect();
+                let mut rows: Vec<_> =
+                    (0..GROUP).map(|_| codes(&mut random, steps, LIMIT)).collect();
                 let [queries, swept] = limits.map(|limit| -> Vec<_> {
                     (0..len).map(|_| codes(&mut random, steps, limit)).collect()
                 });
-                let mut records = Vec::new();
-                for (r, row) in rows.iter().enumerate() {
-                    push_record(&mut records, row, 1.0 + r as f32, r as f32 * 1e5);
-                }
+                let coded = |rows: &[Vec<i8>]| {
+                    let mut records = Vec::new();
+                    for (r, row) in rows.iter().enumerate() {
+                        push_record(&mut records, row, 1.0 + r as f32, r as f32 * 1e5);
+                    }
+                    records
+                };
+                let records = coded(&rows);
                 let ratios = Ratios { rounding: 3.0, norm: 0.5 };
                 let group = Group { records: &records, ratios, thresholds: None };
                 let mut panel = Panel::for_products(isa, len, steps);
@@ -1159,6 +1293,9 @@ mod tests {
                         assert_eq!(sum, dot(row, query), "{isa:?} {len} {steps}");
                     }
                 }
+                rows.iter_mut().for_each(|row| keep_to_fours(row, steps));
+                let records = coded(&rows);
+                let group = Group { records: &records, ..group };
                 let wanted: [f32; GROUP] =
                     std::array::from_fn(|_| (random.next() >> 33) as f32 - 1e9);
                 for (biased, pairs) in [(false, false), (true, false), (true, true)] {
