@@ -20,7 +20,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::search::{Reach, Walks};
-use super::{DEGREE, Graph, HEADS, Heads, Lane, Target, four, key};
+use super::{DEGREE, Graph, HEADS, Heads, Lane, PRUNED, Target, four, key};
 use crate::corpus::{CHUNK, Corpus};
 use crate::error::Result;
 use crate::exact::{self, Goal};
@@ -86,7 +86,7 @@ pub(super) struct Scratch {
     rejected: Vec<Link>,
 }
 
-/// Keeps those of some candidates, sorted, that no kept one makes superfluous; at most [`DEGREE`],
+/// Keeps those of some candidates, sorted, that no kept one makes superfluous; at most [`PRUNED`],
 /// and filled up to `fill` with the nearest of the others.
 pub(super) fn prune(
     lane: &Lane<'_>,
@@ -99,7 +99,7 @@ pub(super) fn prune(
     kept.clear();
     rejected.clear();
     for &candidate in candidates {
-        if kept.len() == DEGREE {
+        if kept.len() == PRUNED {
             break;
         }
         if kept.is_empty() {
@@ -811,8 +811,8 @@ fn finish(
             links.extend_from_slice(&reverse[start..end]);
         };
         in_turn(lane, order.task(task), collect, |row, all| {
-            let all = if all.len() > DEGREE {
-                prune(lane, all, DEGREE, &mut scratch, &mut out);
+            let all = if all.len() > PRUNED {
+                prune(lane, all, PRUNED, &mut scratch, &mut out);
                 &out
             } else {
                 all

@@ -1,7 +1,7 @@
 //! Links for rows that come, and repairs around rows that go.
 //!
 //! A row that comes is walked to, and linked to what the walk found, pruned; those link back, and
-//! are pruned again where they are full, down to a few free places, so that the next ones cost
+//! are pruned again where they are full. Pruning leaves a few places free, so that most links back cost
 //! nothing. Rows that come together are also compared with each other, since no walk can find them.
 //! Around a row that goes, each row that was linked to it takes over its links, pruned (Singh et
 //! al., `FreshDiskANN`, 2021).
@@ -14,7 +14,7 @@ use std::sync::atomic::Ordering;
 
 use super::build::{Link, Scratch, distances, nearest_within, prune, reach};
 use super::search::{Reach, Walks};
-use super::{DEGREE, Graph, HEADS, Heads, Lane, NONE, Target};
+use super::{DEGREE, Graph, HEADS, Heads, Lane, NONE, PRUNED, Target};
 use crate::corpus::CHUNK;
 use crate::error::Result;
 use crate::random::Random;
@@ -27,8 +27,6 @@ const BATCH: usize = 1024;
 const WIDTH: usize = 40;
 /// Neighbours that rows of a batch propose to each other.
 const TOGETHER: usize = 8;
-/// Places that pruning leaves free in a row that was full.
-const SLACK: usize = 4;
 /// Candidates of a repair, at most.
 const CANDIDATES: usize = 96;
 /// Rows of a task.
@@ -163,7 +161,7 @@ impl<'a, 'b> Edit<'a, 'b> {
                 all.extend(group.iter().map(|(_, link)| *link));
                 all.sort_unstable_by_key(|link| link.order(row));
                 all.dedup_by_key(|link| link.row);
-                prune(lane, &all, DEGREE - SLACK, &mut scratch, &mut out);
+                prune(lane, &all, PRUNED, &mut scratch, &mut out);
                 (row, numbers(&out))
             };
             groups.iter().map(links).collect::<Vec<_>>()
@@ -219,8 +217,8 @@ impl<'a, 'b> Edit<'a, 'b> {
                 let mut all = distances(lane, &target, &others);
                 all.sort_unstable_by_key(|link| link.order(row));
                 all.truncate(CANDIDATES);
-                if all.len() > DEGREE - SLACK {
-                    prune(lane, &all, DEGREE - SLACK, &mut scratch, &mut out);
+                if all.len() > PRUNED {
+                    prune(lane, &all, PRUNED, &mut scratch, &mut out);
                     all.clone_from(&out);
                 }
                 made.push((row, all));

@@ -36,6 +36,9 @@ pub(crate) use search::{Reach, between, search};
 
 /// Links of a row, at most.
 pub(crate) const DEGREE: usize = 32;
+/// Links that pruning leaves, at most: the other places are for links to rows that come, which then
+/// cost no comparison.
+const PRUNED: usize = DEGREE - 4;
 /// The width of the beam until it is tuned.
 pub(crate) const DEFAULT_EFFORT: usize = 64;
 /// Rows that a walk may start from: enough that one is near, few enough to score all.
