@@ -61,6 +61,8 @@ const FEWEST_DIMENSIONS: usize = 4;
 const REFINE_FROM: usize = 192;
 /// Rows that heads are chosen from.
 const HEAD_SAMPLE: usize = 4096;
+/// Keys of so many columns are looked through at a time for the nearest.
+const SPREAD: usize = 128;
 /// Parts of the carving whose edges are merged together; bounds the memory they take.
 const BATCHES: usize = 16;
 
@@ -403,22 +405,18 @@ impl<'a, 'b> Comparison<'a, 'b> {
             }
         }
         // A key holds the distance and, in its lowest bits, how far the column follows the row's.
-        let bits = usize::BITS - (padded - 1).leading_zeros();
-        let low = (1u32 << bits) - 1;
-        keys.resize(padded, 0);
+        let low = (padded as u32).next_power_of_two() - 1;
+        keys.resize(padded.next_multiple_of(SPREAD), 0);
         for r in 0..there {
             let distances = distances[r * panels.len()..][..panels.len()].as_flattened();
             let shift = (first + r) % columns;
+            let (end, turn) = (columns as u32, (columns - shift) as u32);
             dispatch(
                 #[inline(always)]
                 || {
                     for (j, (key, d)) in keys.iter_mut().zip(distances).enumerate() {
-                        let follows = (j + columns - shift) as u32;
-                        let follows = if follows >= columns as u32 {
-                            follows - columns as u32
-                        } else {
-                            follows
-                        };
+                        let follows = j as u32 + turn;
+                        let follows = if follows >= end { follows - end } else { follows };
                         *key = (d.to_bits() & !low | follows & low) as i32;
                     }
                 },
@@ -427,32 +425,34 @@ impl<'a, 'b> Comparison<'a, 'b> {
             if same {
                 keys[shift] = i32::MAX;
             }
-            let mut last = -1;
-            for _ in 0..count {
-                let mut least = i32::MAX;
-                dispatch(
-                    #[inline(always)]
-                    || {
-                        let mut lanes = [i32::MAX; 16];
-                        let (chunks, _) = keys.as_chunks::<16>();
-                        for chunk in chunks {
-                            for (lane, &key) in lanes.iter_mut().zip(chunk) {
-                                let key = if key > last { key } else { i32::MAX };
-                                *lane = if key < *lane { key } else { *lane };
-                            }
+            // The least of all keys that are so far apart: only these are looked through again.
+            let mut least = [i32::MAX; SPREAD];
+            dispatch(
+                #[inline(always)]
+                || {
+                    for keys in keys.as_chunks::<SPREAD>().0 {
+                        for (least, &key) in least.iter_mut().zip(keys) {
+                            *least = key.min(*least);
                         }
-                        least = lanes.into_iter().min().unwrap_or(i32::MAX);
-                    },
+                    }
+                },
+            );
+            for _ in 0..count {
+                let next = dispatch(
+                    #[inline(always)]
+                    || least.iter().fold(i32::MAX, |least, &key| key.min(least)),
                 );
-                if least == i32::MAX {
+                if next == i32::MAX {
                     break;
                 }
-                last = least;
-                let mut column = (least as u32 & low) as usize + shift;
+                let mut column = (next as u32 & low) as usize + shift;
                 if column >= columns {
                     column -= columns;
                 }
                 found(first + r, column, distances[column]);
+                keys[column] = i32::MAX;
+                let apart = keys.iter().skip(column % SPREAD).step_by(SPREAD);
+                least[column % SPREAD] = apart.fold(i32::MAX, |least, &key| key.min(least));
             }
         }
     }
