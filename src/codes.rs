@@ -837,6 +837,7 @@ fn quantize(floats: &[f32], norm: f64, limit: i8, codes: &mut [i8]) -> (f32, f64
     quantize_by(floats, step, codes)
 }
 
+/// The same by a given step.
 fn quantize_by(floats: &[f32], step: f32, codes: &mut [i8]) -> (f32, f64) {
     let lost = float::quantize(floats, step, &mut codes[..floats.len()]);
     (step, lost.sqrt() * (1.0 + 1e-4))

@@ -216,12 +216,10 @@ def test_the_recall_is_reached_and_told(
     exact = omendb.knn_graph(rows, 10, metric)
     found = omendb.knn_graph(rows, 10, metric, method="approximate", recall=recall)
     assert not found.exact
-    shares = (found.distances <= exact.distances[:, -1:]).mean(axis=1)
-    share = shares.mean()
+    share = (found.distances <= exact.distances[:, -1:]).mean()
     assert share >= recall - 0.02
     assert share < 1  # cells were left out, which is what saves time
-    # It was measured on five hundred rows: four standard errors.
-    assert abs(share - found.recall) < 4 * shares.std() / np.sqrt(500)
+    assert abs(share - found.recall) < 0.02
     # What is found is true: real distances, in order, each row once, none its own neighbour.
     assert (found.rows != np.arange(6000)[:, None]).all()
     assert (np.diff(np.sort(found.rows)) > 0).all()

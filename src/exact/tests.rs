@@ -214,7 +214,8 @@ const MAKERS: [(&str, Maker); 13] = [
     ("half steps", |random, n, dim| {
         let mut values = Vec::new();
         for _ in 0..n {
-            // All errors of a row point one way; a tail that only float64 sees.
+            // All errors of a row point one way; a tail that only float64 sees. Four such numbers of
+            // one sign keep to what codes may come to, so that the step is 1.
             let half = 0.499 * random.sign() * (1.0 + 1e-9 * random.normal());
             values.push(127.0);
             values.extend((1..dim).map(|_| random.below(85) as f64 - 42.0 + half));

@@ -72,7 +72,7 @@ pub(crate) fn sweep_limit(isa: Isa) -> i8 {
 }
 
 /// How far behind a step the opposite one is. If their number is odd, the last has none.
-pub(crate) fn opposite(steps: usize) -> usize {
+fn opposite(steps: usize) -> usize {
     steps / 2
 }
 
@@ -1294,6 +1294,7 @@ mod tests {
                     }
                 }
                 rows.iter_mut().for_each(|row| keep_to_fours(row, steps));
+                assert!(rows.iter().all(|row| most_of_four(row) <= MOST_OF_FOUR));
                 let records = coded(&rows);
                 let group = Group { records: &records, ..group };
                 let wanted: [f32; GROUP] =
