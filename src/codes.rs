@@ -29,11 +29,15 @@
 //! whole margin is then one whole number for a query and a panel, added to the sums before they
 //! start, and costs the sweep nothing.
 
+use std::ops::Range;
+use std::sync::Arc;
+
 use crate::kernels::Isa;
 use crate::kernels::float;
 use crate::kernels::int8::{self, GROUP, Group, LIMIT, MOST_OF_FOUR, Ratios, STEP, record_bytes};
 use crate::kernels::matmul;
 use crate::metric::Metric;
+use crate::region::{Region, Slice};
 use crate::rows::{LARGEST, Rows};
 use crate::scratch::{Buffer, One};
 
@@ -101,7 +105,7 @@ pub(crate) struct Scratch {
 pub(crate) struct Codes {
     len: usize,
     /// Records of whole groups.
-    records: Vec<u8>,
+    records: Slice,
     ratios: Vec<Ratios>,
     /// Steps of a record.
     steps: usize,
@@ -538,34 +542,33 @@ impl Encoder {
         scratch: &mut Scratch,
     ) -> Option<Codes> {
         let steps = self.steps();
-        let mut codes = Codes {
-            len: 0,
-            records: self.no_records(rows.len()),
-            ratios: before.map_or_else(Vec::new, |before| before.ratios.clone()),
-            steps,
-        };
+        let mut records = self.no_records(rows.len());
+        let mut ratios = before.map_or_else(Vec::new, |before| before.ratios.clone());
+        let mut first = 0;
         if let Some(before) = before {
-            let known = before.len * record_bytes(steps);
-            codes.records[..known].copy_from_slice(&before.records[..known]);
-            codes.len = before.len;
+            first = before.len;
+            let known = first * record_bytes(steps);
+            records[..known].copy_from_slice(&before.records[..known]);
         }
-        codes.ratios.resize(rows.len().div_ceil(GROUP), Ratios::default());
-        while codes.len < rows.len() {
-            let count = (rows.len() - codes.len).min(BLOCK);
-            self.encode_block(rows, count, &mut codes, scratch)?;
+        ratios.resize(rows.len().div_ceil(GROUP), Ratios::default());
+        while first < rows.len() {
+            let block = first..rows.len().min(first + BLOCK);
+            first = block.end;
+            self.encode_block(rows, block, &mut records, &mut ratios, scratch)?;
         }
-        Some(codes)
+        Some(Codes { len: rows.len(), records: records.into(), ratios, steps })
     }
 
     fn encode_block(
         &self,
         rows: &Rows,
-        count: usize,
-        codes: &mut Codes,
+        block: Range<usize>,
+        records: &mut [u8],
+        ratios: &mut [Ratios],
         scratch: &mut Scratch,
     ) -> Option<()> {
         let dim = self.mean.len();
-        let first = codes.len;
+        let (first, count) = (block.start, block.len());
         let mut squares = [0.0; BLOCK];
         scratch.centred.resize(count * dim, 0.0);
         for (i, square) in squares[..count].iter_mut().enumerate() {
@@ -583,7 +586,7 @@ impl Encoder {
         scratch.codes.clear();
         scratch.codes.resize(self.steps() * STEP, 0);
         let bytes = record_bytes(self.steps());
-        let records = codes.records[first * bytes..].chunks_exact_mut(bytes);
+        let records = records[first * bytes..].chunks_exact_mut(bytes);
         for ((i, (floats, &square)), record) in
             floats.chunks_exact(self.width).zip(&squares).enumerate().zip(records)
         {
@@ -592,11 +595,10 @@ impl Encoder {
             let (factor, lost) = quantize_row(floats, norm, &mut scratch.codes);
             int8::write_record(record, &scratch.codes, factor, half_square(square));
             let ratio = |norm: f64| (norm / f64::from(factor) * (1.0 + 1e-6)) as f32;
-            let most = &mut codes.ratios[(first + i) / GROUP];
+            let most = &mut ratios[(first + i) / GROUP];
             most.rounding = most.rounding.max(ratio(lost));
             most.norm = most.norm.max(ratio(norm * (1.0 + self.axes_slack) + lost));
         }
-        codes.len += count;
         Some(())
     }
 
@@ -849,8 +851,15 @@ impl Codes {
     }
 
     /// The records.
-    pub(crate) fn records(&self) -> &[u8] {
+    pub(crate) fn records(&self) -> &Slice {
         &self.records
+    }
+
+    /// The same in the pieces of a region from `first` on, if these are empty or hold nothing else.
+    pub(crate) fn lie_in(self, region: &Arc<Region>, first: usize) -> Self {
+        let fits = region.fill(first, &self.records);
+        let moved = fits.then(|| Slice::new(region, first, self.records.len())).flatten();
+        Self { records: moved.unwrap_or(self.records), ..self }
     }
 
     /// The record of a row, and all that follow it.

@@ -11,7 +11,9 @@ use std::sync::{Arc, OnceLock};
 use crate::codes::{Codes, Encoder, Scratch};
 use crate::error::Error;
 use crate::kernels::Isa;
+use crate::kernels::int8::record_bytes;
 use crate::metric::Metric;
+use crate::region::Region;
 use crate::rows::Rows;
 use crate::selection::Selection;
 use crate::tally::{Counts, Tally};
@@ -21,6 +23,8 @@ pub(crate) const CHUNK: usize = 1024;
 
 /// Rows whose records are copied together from a store: a walk goes to few rows of many chunks.
 const PIECE: usize = 128;
+/// Pieces of a chunk.
+pub(crate) const PIECES: usize = CHUNK / PIECE;
 
 /// Where chunks lie that are not in memory yet.
 ///
@@ -54,15 +58,17 @@ pub(crate) fn once<T>(cell: &OnceLock<T>, make: impl FnOnce() -> T) -> &T {
     cell.get_or_init(|| made)
 }
 
+/// Room for the records of so many chunks.
+pub(crate) fn room(chunks: usize, encoder: &Encoder) -> Region {
+    Region::new(chunks * PIECES, PIECE * record_bytes(encoder.steps()))
+}
+
 /// Consecutive rows and their codes.
 #[derive(Debug)]
 pub(crate) struct Chunk {
     rows: Rows<'static>,
     /// Certified codes; none within where the encoder has none, or some row is beyond codes.
     codes: OnceLock<Option<Codes>>,
-    /// Records of the store, which walks may use while no certified ones were needed. They lie here
-    /// and not in the place, since a walk looks them up for every row.
-    pieces: [OnceLock<Box<[u8]>>; CHUNK / PIECE],
     place: Option<Box<Place>>,
 }
 
@@ -73,18 +79,29 @@ struct Place {
     number: usize,
     /// Set when the store has checked the rows.
     checked: OnceLock<()>,
+    /// Records of all rows of the store, [`PIECES`] pieces for each chunk, which walks may use while no
+    /// certified ones were needed; none without an encoder.
+    region: Option<Arc<Region>>,
+    /// Zeros, for walks to rows whose records are damaged and that are beyond codes.
+    none: OnceLock<Vec<u8>>,
 }
 
 impl Chunk {
     /// Rows in memory and their codes.
     pub(crate) fn new(rows: Rows<'static>, codes: Option<Codes>) -> Self {
-        Self { rows, codes: codes.into(), pieces: Default::default(), place: None }
+        Self { rows, codes: codes.into(), place: None }
     }
 
-    /// Chunk `number` of a store.
-    pub(crate) fn stored(rows: Rows<'static>, store: Arc<dyn Store>, number: usize) -> Self {
-        let place = Place { store, number, checked: OnceLock::new() };
-        Self { place: Some(Box::new(place)), codes: OnceLock::new(), ..Self::new(rows, None) }
+    /// Chunk `number` of a store, whose records are to lie in a region.
+    pub(crate) fn stored(
+        rows: Rows<'static>,
+        store: Arc<dyn Store>,
+        number: usize,
+        region: Option<Arc<Region>>,
+    ) -> Self {
+        let (checked, none) = (OnceLock::new(), OnceLock::new());
+        let place = Place { store, number, checked, region, none };
+        Self { rows, codes: OnceLock::new(), place: Some(Box::new(place)) }
     }
 
     /// The number of rows.
@@ -104,7 +121,13 @@ impl Chunk {
     /// Certified codes; none where the rows have none.
     #[inline]
     pub(crate) fn codes(&self, encoder: &Encoder) -> Option<&Codes> {
-        let encode = || encoder.encode(self.rows(), None, &mut Scratch::default());
+        let encode = || {
+            let codes = encoder.encode(self.rows(), None, &mut Scratch::default())?;
+            Some(match self.stored_records() {
+                Some((region, first)) => codes.lie_in(region, first),
+                None => codes,
+            })
+        };
         once(&self.codes, encode).as_ref()
     }
 
@@ -119,40 +142,104 @@ impl Chunk {
         Some(self.codes.get()?.as_ref()?.records())
     }
 
+    /// The region of a store, and the first of this chunk's pieces.
+    fn stored_records(&self) -> Option<(&Arc<Region>, usize)> {
+        let place = self.place.as_ref()?;
+        Some((place.region.as_ref()?, place.number * PIECES))
+    }
+
     /// The record of a row, certified or not, and all that follow it in memory.
-    #[inline(always)]
+    #[inline]
     pub(crate) fn record(&self, row: usize, bytes: usize, encoder: &Encoder) -> &[u8] {
         if let Some(records) = self.records() {
             return &records[row * bytes..];
         }
-        let piece = match self.pieces[row / PIECE].get() {
-            Some(piece) => piece,
-            None => self.fetch(row / PIECE, bytes, encoder),
-        };
+        let (region, first) = self.stored_records().expect("other rows have certified records");
+        let piece = region.get(first + row / PIECE);
+        let piece = piece.unwrap_or_else(|| self.fetch(row / PIECE, bytes, encoder));
         &piece[row % PIECE * bytes..]
     }
 
     #[cold]
     #[inline(never)]
     fn fetch(&self, piece: usize, bytes: usize, encoder: &Encoder) -> &[u8] {
-        let place = self.place.as_ref().expect("rows in memory are walked to by their codes");
-        let make = || {
-            let first = piece * PIECE;
-            let last = self.len().min(first + PIECE);
-            let start = place.number * CHUNK;
-            // Damaged ones are made again from the rows.
-            let records = place.store.records(start + first..start + last);
-            let made = || Some(self.codes(encoder)?.records()[first * bytes..].to_vec());
-            records.or_else(made).unwrap_or_else(|| encoder.no_records(PIECE)).into()
-        };
-        once::<Box<[u8]>>(&self.pieces[piece], make)
+        let place = self.place.as_ref().expect("what is not there is to come from a store");
+        let (start, first) = (place.number * CHUNK, piece * PIECE);
+        let last = self.len().min(first + PIECE);
+        if let Some((region, pieces)) = self.stored_records() {
+            if let Some(records) = place.store.records(start + first..start + last) {
+                region.fill(pieces + piece, &records);
+            }
+            if let Some(piece) = region.get(pieces + piece) {
+                return piece;
+            }
+        }
+        // Damaged ones are made again from the rows, as are those that another thread is writing.
+        match self.codes(encoder) {
+            Some(codes) => &codes.records()[first * bytes..],
+            None => once::<Vec<u8>>(&place.none, || encoder.no_records(PIECE)),
+        }
+    }
+
+    /// Where records lie, and the first of their pieces.
+    fn pieces(&self) -> Option<(&Arc<Region>, usize)> {
+        let certified = || self.codes.get()?.as_ref().map(|codes| codes.records().place());
+        self.stored_records().or_else(certified)
     }
 
     /// Bytes that codes take.
     pub(crate) fn nbytes(&self) -> usize {
-        let codes = self.codes.get().and_then(Option::as_ref).map_or(0, Codes::nbytes);
-        let pieces = self.pieces.iter().filter_map(OnceLock::get);
-        codes + pieces.map(|piece| piece.len()).sum::<usize>()
+        let codes = self.codes.get().and_then(Option::as_ref);
+        let stored = self.stored_records().filter(|&(region, first)| {
+            codes.is_none_or(|codes| !codes.records().is_at(region, first))
+        });
+        let stored = stored.into_iter().flat_map(|(region, first)| {
+            (first..first + PIECES).filter_map(|piece| region.get(piece))
+        });
+        codes.map_or(0, Codes::nbytes) + stored.map(<[u8]>::len).sum::<usize>()
+    }
+}
+
+/// The region in which the records of most chunks lie, each where its number says, so that a walk need
+/// not look for them chunk by chunk.
+#[derive(Debug, Default)]
+pub(crate) struct Together {
+    region: Option<Arc<Region>>,
+    /// Whether a chunk's records lie there. Edits lay those of chunks that change elsewhere.
+    chunks: Vec<bool>,
+    /// The first chunks whose records do.
+    lead: usize,
+}
+
+impl Together {
+    pub(crate) fn new(chunks: &[Arc<Chunk>]) -> Self {
+        let regions = chunks.iter().filter_map(|chunk| Some(chunk.pieces()?.0));
+        let region = regions.max_by_key(|region| region.len()).filter(|region| region.len() > 1);
+        let Some(region) = region else { return Self::default() };
+        let lies = |(number, chunk): (usize, &Arc<Chunk>)| {
+            chunk.pieces().is_some_and(|(other, first)| {
+                Arc::ptr_eq(other, region) && first == number * PIECES
+            })
+        };
+        let chunks: Vec<bool> = chunks.iter().enumerate().map(lies).collect();
+        let lead = chunks.iter().take_while(|&&lies| lies).count();
+        Self { region: Some(Arc::clone(region)), chunks, lead }
+    }
+
+    /// The records of the first rows, of so many bytes each, as far as they lie there.
+    pub(crate) fn head(&self, bytes: usize) -> &[u8] {
+        let head = self.region.as_ref().map_or(&[][..], |region| region.head());
+        &head[..head.len().min(self.lead * CHUNK * bytes)]
+    }
+
+    /// The record of a row, of so many bytes, if it lies there.
+    #[inline(always)]
+    pub(crate) fn record(&self, row: usize, bytes: usize) -> Option<&[u8]> {
+        if !*self.chunks.get(row / CHUNK)? {
+            return None;
+        }
+        let piece = self.region.as_ref()?.get(row / PIECE)?;
+        piece.get(row % PIECE * bytes..)?.get(..bytes)
     }
 }
 

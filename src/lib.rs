@@ -33,6 +33,7 @@ mod metric;
 #[cfg(feature = "python")]
 mod python;
 mod random;
+mod region;
 mod rows;
 mod scratch;
 mod selection;

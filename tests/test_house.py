@@ -26,6 +26,7 @@ ORDER = [
     "scratch",
     "kernels",
     "rows",
+    "region",
     "threads",
     "codes",
     "top_k",
@@ -49,6 +50,7 @@ HOMES = {
     "ndarray": ("rows.rs",),
     "smallvec": ("scratch.rs",),
     "faer": ("kernels/matmul.rs",),
+    "libc": ("region.rs",),
     "memmap2": (
         "file/map.rs",
         "index/saved.rs",
@@ -70,9 +72,11 @@ HOMES = {
 }
 
 # SIMD, memory borrowed from the caller, the boundaries where it is handed over and held, mapped
-# files, and the one pointer that makes the pool survive a fork.
+# files, records that are written while others are read, and the one pointer that makes the pool
+# survive a fork.
 UNSAFE_HOMES = (
     "kernels",
+    "region.rs",
     "rows.rs",
     "threads.rs",
     "file/map.rs",

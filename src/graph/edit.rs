@@ -62,6 +62,7 @@ impl<'a, 'b> Edit<'a, 'b> {
     pub(crate) fn new(graph: &Graph, lane: &'a Lane<'b>, live: Option<&'a Selection>) -> Self {
         let mut graph = graph.clone();
         graph.grow(lane.rows);
+        graph.together = Arc::clone(lane.together);
         Self { graph, lane, live, journal: Vec::new(), edited: 0, done: false }
     }
 

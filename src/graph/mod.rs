@@ -26,7 +26,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use crate::codes::{Encoder, QueryCode, QueryFloats};
-use crate::corpus::{CHUNK, Chunk, Corpus, Store, once};
+use crate::corpus::{CHUNK, Chunk, Corpus, Store, Together, once};
 use crate::kernels::int8::{self, STEP};
 use crate::kernels::{Isa, prefetch};
 
@@ -50,8 +50,19 @@ pub(crate) const NONE: u32 = u32::MAX;
 /// Rows that can be linked: the highest bit of a row's number tells what was expanded.
 const MOST_ROWS: usize = 1 << 31;
 
-/// The links of [`CHUNK`] rows, [`DEGREE`] each, unused ones last; from the store when first read.
-type LinkChunk = OnceLock<Arc<[AtomicU32]>>;
+/// The links of a row, unused ones last, on lines of the cache of their own: a walk asks for two.
+#[derive(Debug)]
+#[repr(align(128))]
+struct Links([AtomicU32; DEGREE]);
+
+impl Links {
+    fn new(links: [u32; DEGREE]) -> Self {
+        Self(links.map(AtomicU32::new))
+    }
+}
+
+/// The links of [`CHUNK`] rows; from the store when first read.
+type LinkChunk = OnceLock<Arc<[Links]>>;
 
 /// Links and heads.
 #[derive(Debug, Clone)]
@@ -59,6 +70,8 @@ pub(crate) struct Graph {
     links: Vec<LinkChunk>,
     store: Option<Arc<dyn Store>>,
     heads: Arc<Heads>,
+    /// Where the records of the rows lie.
+    pub(crate) together: Arc<Together>,
     pub(crate) seed: u64,
     /// For inner products, the largest squared norm at the build: rows are linked by the distance
     /// of `(z, √(lift − ‖z‖²))`, all of one length, whose order from a query is the product's
@@ -104,17 +117,17 @@ impl Graph {
     /// No links yet, and no room for them.
     fn new(lane: &Lane<'_>, heads: Heads, seed: u64) -> Self {
         let (links, heads) = (Vec::new(), Arc::new(heads));
-        Self { links, store: None, heads, seed, lift: lane.lift, unproven: 0 }
+        let together = Arc::clone(lane.together);
+        Self { links, store: None, heads, together, seed, lift: lane.lift, unproven: 0 }
     }
 
     #[inline(always)]
-    fn row(&self, row: u32) -> &[AtomicU32] {
-        let at = row as usize % CHUNK * DEGREE;
-        &self.chunk(row as usize / CHUNK)[at..at + DEGREE]
+    fn row(&self, row: u32) -> &[AtomicU32; DEGREE] {
+        &self.chunk(row as usize / CHUNK)[row as usize % CHUNK].0
     }
 
     #[inline(always)]
-    fn chunk(&self, chunk: usize) -> &[AtomicU32] {
+    fn chunk(&self, chunk: usize) -> &[Links] {
         match self.links[chunk].get() {
             Some(links) => links,
             None => self.fetch(chunk),
@@ -123,11 +136,12 @@ impl Graph {
 
     #[cold]
     #[inline(never)]
-    fn fetch(&self, chunk: usize) -> &[AtomicU32] {
-        let links: &Arc<[AtomicU32]> = once(&self.links[chunk], || {
+    fn fetch(&self, chunk: usize) -> &[Links] {
+        let links: &Arc<[Links]> = once(&self.links[chunk], || {
             let links = self.store.as_ref().and_then(|store| store.links(chunk));
-            let links = links.unwrap_or_default().into_iter().chain(std::iter::repeat(NONE));
-            links.take(CHUNK * DEGREE).map(AtomicU32::new).collect()
+            let links = links.unwrap_or_default();
+            let rows = links.as_chunks().0.iter().copied().chain(std::iter::repeat([NONE; DEGREE]));
+            rows.take(CHUNK).map(Links::new).collect()
         });
         links
     }
@@ -176,7 +190,8 @@ impl Graph {
         seed: u64,
         lift: f32,
     ) -> Option<Self> {
-        let lane = Lane::new(corpus, lift, 1)?;
+        let together = Arc::new(Together::new(corpus.chunks));
+        let lane = Lane::new(corpus, lift, &together, 1)?;
         let bad = |&head: &u32| head as usize >= lane.rows;
         if heads.is_empty() || heads.iter().any(bad) || !lift.is_finite() {
             return None;
@@ -241,13 +256,13 @@ impl Graph {
 
     pub(crate) fn nbytes(&self) -> usize {
         let links = self.links.iter().filter_map(OnceLock::get);
-        links.map(|links| links.len() * size_of::<u32>()).sum::<usize>() + self.heads.records.len()
+        links.map(|links| size_of_val(&**links)).sum::<usize>() + self.heads.records.len()
     }
 
     /// Room for `rows` rows, the new ones without links.
     fn grow(&mut self, rows: usize) {
         while self.links.len() * CHUNK < rows {
-            let none = (0..CHUNK * DEGREE).map(|_| AtomicU32::new(NONE)).collect::<Arc<_>>();
+            let none: Arc<[Links]> = (0..CHUNK).map(|_| Links::new([NONE; DEGREE])).collect();
             self.links.push(none.into());
         }
     }
@@ -257,8 +272,12 @@ impl Graph {
 #[derive(Debug)]
 pub(crate) struct Lane<'a> {
     isa: Isa,
+    /// The records of the first rows.
+    head: &'a [u8],
+    together: &'a Arc<Together>,
     chunks: &'a [Arc<Chunk>],
-    /// The records of each chunk; none where some lie in a store, or few are asked for.
+    /// The records of each chunk; none where those of all lie together or some in a store, or few are
+    /// asked for.
     records: Vec<&'a [u8]>,
     encoder: &'a Encoder,
     steps: usize,
@@ -289,21 +308,32 @@ pub(crate) struct Target {
 impl<'a> Lane<'a> {
     /// A lane for so many walks. `None` where rows have no codes, or there are more rows than can be
     /// linked.
-    pub(crate) fn new(corpus: Corpus<'a>, lift: f32, walks: usize) -> Option<Self> {
+    pub(crate) fn new(
+        corpus: Corpus<'a>,
+        lift: f32,
+        together: &'a Arc<Together>,
+        walks: usize,
+    ) -> Option<Self> {
         let encoder = corpus.encoder.filter(|_| corpus.rows() <= MOST_ROWS)?;
         let chunks = corpus.chunks;
+        let steps = encoder.steps();
+        let stride = int8::record_bytes(steps);
+        let head = together.head(stride);
         // One query after another takes nothing from the heap.
-        let pays = walks > 1 && chunks.len() <= walks.saturating_mul(CHUNKS_OF_A_WALK);
+        let pays = walks > 1
+            && chunks.len() <= walks.saturating_mul(CHUNKS_OF_A_WALK)
+            && head.len() < corpus.rows() * stride;
         let records = pays.then(|| chunks.iter().map(|chunk| chunk.records()));
         let records: Option<Vec<&[u8]>> = records.and_then(Iterator::collect);
-        let steps = encoder.steps();
         Some(Self {
             isa: corpus.isa,
+            head,
+            together,
             chunks: corpus.chunks,
             records: records.unwrap_or_default(),
             encoder,
             steps,
-            stride: int8::record_bytes(steps),
+            stride,
             padded: (steps * STEP).next_multiple_of(int8::DOTS_UNIT),
             zero: int8::zero(corpus.isa),
             rows: corpus.rows(),
@@ -313,6 +343,19 @@ impl<'a> Lane<'a> {
 
     #[inline(always)]
     fn record(&self, row: u32) -> &'a [u8] {
+        let (at, end) = (row as usize * self.stride, (row as usize + 1) * self.stride);
+        if let Some(record) = self.head.get(at..end) {
+            return record;
+        }
+        self.record_apart(row)
+    }
+
+    /// The record of a row that is not among the first.
+    #[inline(never)]
+    fn record_apart(&self, row: u32) -> &'a [u8] {
+        if let Some(record) = self.together.record(row as usize, self.stride) {
+            return record;
+        }
         let (chunk, row) = (row as usize / CHUNK, row as usize % CHUNK);
         match self.records.get(chunk) {
             Some(records) => &records[row * self.stride..],

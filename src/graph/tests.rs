@@ -13,6 +13,7 @@ struct Data {
     dim: usize,
     chunks: Vec<Arc<Chunk>>,
     encoder: Encoder,
+    together: Arc<Together>,
 }
 
 impl Data {
@@ -33,8 +34,9 @@ impl Data {
             let codes = encoder.encode(&rows, None, &mut scratch);
             Arc::new(Chunk::new(rows, codes))
         };
-        let chunks = blocks.into_iter().map(chunk).collect();
-        Self { metric, dim, chunks, encoder }
+        let chunks: Vec<_> = blocks.into_iter().map(chunk).collect();
+        let together = Arc::new(Together::new(&chunks));
+        Self { metric, dim, chunks, encoder, together }
     }
 
     fn lane(&self, isa: Isa) -> Lane<'_> {
@@ -45,6 +47,7 @@ impl Data {
         Lane::new(
             Corpus { metric, dim, chunks, encoder, allowed: None, isa, tally: None },
             lift,
+            &self.together,
             usize::MAX,
         )
         .unwrap()

@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Instant;
 
 use crate::codes::{Codes, Encoder, Scratch};
-use crate::corpus::{CHUNK, Chunk, Corpus, Store};
+use crate::corpus::{CHUNK, Chunk, Corpus, PIECES, Store, Together, room};
 use crate::error::{Error, Result};
 use crate::exact::{self, Goal, List};
 use crate::graph::{self, Check, Edit, Graph, Lane, Reach};
@@ -43,6 +43,8 @@ pub use why_not::{Reason, WhyNot};
 
 /// Chunks that one thread encodes before it takes more.
 const ENCODE_CHUNKS: usize = 8;
+/// Chunks of which more lie together: the records of fewer take no more than the caches hold.
+const TOGETHER: usize = 16;
 /// The mean and the axes are learned again when the rows have grown by this factor.
 const RELEARN: usize = 4;
 
@@ -779,7 +781,7 @@ impl<'a> Index<'a> {
             return Ok(None);
         }
         let reach = Reach::new(corpus.allowed, share, k, effort, self.metric.is_of_differences());
-        let Some(lane) = Lane::new(corpus, graph.lift, n) else { return Ok(None) };
+        let Some(lane) = Lane::new(corpus, graph.lift, &graph.together, n) else { return Ok(None) };
         queries.check("queries")?;
         let clock = Clock::start(corpus);
         let work = (expanded * 16 * self.dim) as u64;
@@ -917,8 +919,10 @@ impl<'a> Index<'a> {
             .and_then(|encoder| state.chunks.iter().map(|chunk| chunk.codes(encoder)).collect());
         let lift = corpus.encoder.zip(codes.as_ref());
         let lift = lift.map_or(0.0, |(encoder, codes)| encoder.lift(codes.iter().copied()));
-        let lane =
-            codes.filter(|_| state.rows() > 0).and_then(|_| Lane::new(corpus, lift, state.rows()));
+        let together = Arc::new(Together::new(&state.chunks));
+        let lane = codes
+            .filter(|_| state.rows() > 0)
+            .and_then(|_| Lane::new(corpus, lift, &together, state.rows()));
         let Some(lane) = lane else {
             Stages::new(monitor, 0).finish()?;
             return Ok(None);
@@ -963,7 +967,9 @@ impl<'a> Index<'a> {
         if next.chunks.iter().any(|chunk| chunk.is_beyond_codes()) {
             return Ok(None);
         }
-        let Some(lane) = Lane::new(self.corpus(next, None), graph.lift, new.len()) else {
+        let together = Arc::new(Together::new(&next.chunks));
+        let corpus = self.corpus(next, None);
+        let Some(lane) = Lane::new(corpus, graph.lift, &together, new.len()) else {
             return Ok(None);
         };
         let work = new.len() as u64 * Edit::work(&lane);
@@ -1121,6 +1127,12 @@ impl<'a> Index<'a> {
             monitor
         };
         let encoder = state.encoder.as_deref();
+        // Many chunks have their records together.
+        let region = encoder.filter(|_| count > TOGETHER).map(|encoder| {
+            let region = room(count, encoder);
+            region.join_pages();
+            Arc::new(region)
+        });
         // What it costs to encode a row, in the sweep's multiply-adds: reading, and the axes.
         let width = encoder.map(Encoder::width).filter(|&width| width < self.dim).unwrap_or(0);
         let cost = self.dim as u64 * (16 + 4 * width as u64);
@@ -1134,6 +1146,10 @@ impl<'a> Index<'a> {
                     let rows = block(i);
                     let codes =
                         encoder.and_then(|encoder| encoder.encode(&rows, before, &mut scratch));
+                    let codes = match &region {
+                        Some(region) => codes.map(|codes| codes.lie_in(region, i * PIECES)),
+                        None => codes,
+                    };
                     let done = rows.len() as u64 * cost;
                     chunks.push(Arc::new(Chunk::new(rows, codes)));
                     if !worker.advance(done) {

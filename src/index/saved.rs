@@ -14,7 +14,7 @@ use std::sync::{Arc, OnceLock};
 
 use super::{Index, State, repeated};
 use crate::codes::Encoder;
-use crate::corpus::{CHUNK, Chunk, Store};
+use crate::corpus::{CHUNK, Chunk, Store, room};
 use crate::error::{Error, Result};
 use crate::file::{self, Column, Kind, Mapped, View, from_hex, to_hex};
 use crate::graph::{DEGREE, Graph, NONE};
@@ -386,9 +386,12 @@ impl Index<'_> {
             mapped: Arc::clone(mapped),
         });
         let index = Self::empty(dim, metric)?;
+        let chunks = n.div_ceil(CHUNK);
+        let region = encoder.as_ref().map(|encoder| Arc::new(room(chunks, encoder)));
         let chunk = |start: usize| {
             let rows = rows.slice(start, CHUNK.min(n - start));
-            Arc::new(Chunk::stored(rows, Arc::clone(&store), start / CHUNK))
+            let (store, region) = (Arc::clone(&store), region.clone());
+            Arc::new(Chunk::stored(rows, store, start / CHUNK, region))
         };
         let mut state = State {
             dtype: typed.then_some(dtype),
