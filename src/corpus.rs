@@ -181,10 +181,12 @@ impl Chunk {
         }
     }
 
-    /// Where records lie, and the first of their pieces.
+    /// Where records lie, certified ones if there are any, and the first of their pieces.
     fn pieces(&self) -> Option<(&Arc<Region>, usize)> {
-        let certified = || self.codes.get()?.as_ref().map(|codes| codes.records().place());
-        self.stored_records().or_else(certified)
+        match self.codes.get() {
+            Some(codes) => codes.as_ref().map(|codes| codes.records().place()),
+            None => self.stored_records(),
+        }
     }
 
     /// Bytes that codes take.

@@ -18,7 +18,7 @@ use crate::codes::{Codes, Encoder, Scratch};
 use crate::corpus::{CHUNK, Corpus};
 use crate::error::Result;
 use crate::kernels::float::dispatch;
-use crate::kernels::int8::{self, GROUP, Group, LIMIT, PANEL, Panel, Passed, Ratios, STEP};
+use crate::kernels::int8::{self, COLUMN_LIMIT, GROUP, Group, PANEL, Panel, Passed, Ratios, STEP};
 use crate::random::Random;
 use crate::rows::Rows;
 use crate::threads::Stages;
@@ -210,12 +210,7 @@ fn pack<'a>(
         let (factor, bias, _) = int8::meta(record, steps);
         (panel.scale[q], panel.bias[q]) = (factor, bias);
         codes.iter_mut().zip(record).for_each(|(code, &byte)| *code = byte as i8);
-        if limit < LIMIT {
-            let limit = i16::from(limit);
-            codes.iter_mut().for_each(|code| *code = ((i16::from(*code) * limit + 64) >> 7) as i8);
-            panel.scale[q] *= 128.0 / f32::from(limit);
-        }
-        panel.put(q, &codes);
+        panel.scale[q] *= panel.put_row(q, &mut codes, limit);
     }
     panel
 }
@@ -354,7 +349,7 @@ impl Cells {
             let mut panels: Vec<Panel> = members
                 .chunks(PANEL)
                 .map(|members| {
-                    let panel = Panel::for_pairs(corpus.isa, members.len(), steps);
+                    let panel = Panel::for_rows(corpus.isa, members.len(), steps);
                     let records = members.iter().map(|&row| record(corpus, encoder, row));
                     let mut panel = pack(steps, limit, panel, records);
                     for (q, &row) in members.iter().enumerate() {
@@ -449,9 +444,9 @@ impl Leaders {
         let codes = encoder.encode(&rows, None, &mut Scratch::default());
         let panel = |first: usize, codes: &Codes| {
             let last = rows.len().min(first + PANEL);
-            let panel = Panel::for_products(corpus.isa, last - first, encoder.steps());
+            let panel = Panel::for_rows(corpus.isa, last - first, encoder.steps());
             let records = (first..last).map(|leader| codes.record(leader));
-            pack(encoder.steps(), LIMIT, panel, records)
+            pack(encoder.steps(), COLUMN_LIMIT, panel, records)
         };
         Ok(codes.map(|codes| {
             let panels = (0..rows.len()).step_by(PANEL).map(|first| panel(first, &codes));

@@ -384,7 +384,7 @@ fn columns(
     let codes = encoder.query_codes(&queries, corpus.isa);
     let panels = codes.chunks(PANEL).zip(floats.chunks(PANEL)).enumerate();
     let panels = panels.map(|(p, (codes, floats))| {
-        let mut panel = Panel::for_pairs(corpus.isa, codes.len(), encoder.steps());
+        let mut panel = Panel::for_rows(corpus.isa, codes.len(), encoder.steps());
         for (q, (code, (_, bias))) in codes.iter().zip(floats).enumerate() {
             let row = first + p * PANEL + q;
             panel.put(q, &code.codes);

@@ -303,9 +303,8 @@ impl Gathered {
         }
         self.records.resize(self.rows.next_multiple_of(GROUP) * self.stride, 0);
         let padded = self.rows.next_multiple_of(PANEL);
-        for array in [&mut self.squares, &mut self.factors, &mut self.heights] {
-            array.resize(padded, 0.0);
-        }
+        self.squares.resize(padded, 0.0);
+        self.heights.resize(padded, 0.0);
     }
 
     fn group(&self, first: usize) -> Group<'_> {
@@ -324,11 +323,12 @@ impl Gathered {
             .step_by(PANEL)
             .map(|first| {
                 let len = PANEL.min(self.rows - first);
-                let mut panel = Panel::for_products(lane.isa, len, lane.steps);
+                let mut panel = Panel::for_rows(lane.isa, len, lane.steps);
                 for q in 0..len {
                     buffer.clear();
                     buffer.extend(codes(first + q));
-                    panel.put(q, &buffer);
+                    let longer = panel.put_row(q, &mut buffer, int8::COLUMN_LIMIT);
+                    panel.scale[q] = longer * self.factors[first + q];
                 }
                 panel
             })
@@ -380,7 +380,7 @@ impl<'a, 'b> Comparison<'a, 'b> {
         for (p, panel) in panels.iter().enumerate() {
             int8::products(lane.isa, group, panel, sums);
             let squares = &block.squares.as_chunks::<PANEL>().0[p];
-            let factors = &block.factors.as_chunks::<PANEL>().0[p];
+            let factors = &panel.scale;
             let heights = &block.heights.as_chunks::<PANEL>().0[p];
             for r in 0..there {
                 let (square, gain) = (rows.squares[first + r], -2.0 * rows.factors[first + r]);

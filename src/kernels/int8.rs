@@ -18,11 +18,11 @@
 //!
 //! The instructions want one operand unsigned: there a query's codes have a *zero* of 128, which
 //! adds 128 times the sum of the row's codes. AVX2's `vpmaddubsw` adds two products in 16 bits,
-//! which holds for 127 · 127 · 2. So for the sweep queries keep 7 bits there, with a zero of 64;
-//! the other two kernels take magnitudes and give the sign to the row, one instruction more.
+//! which holds for 127 · 127 · 2. So in a panel queries keep 7 bits there, with a zero of 64;
+//! [`dots`] takes magnitudes and gives the sign to the row, one instruction more.
 //!
-//! The sweep adds two such sums before it widens them, those of a step and of the one *opposite*, half
-//! of the steps behind. The four products fit 16 bits since the codes of rows keep to [`MOST_OF_FOUR`]:
+//! The first two kernels add two such sums before they widen them, those of a step and of the one
+//! *opposite*, half of the steps behind. The four products fit 16 bits since the codes of rows keep to [`MOST_OF_FOUR`]:
 //! of four such codes, those that have one sign come to no more. Axes that hold much of a row lie
 //! before those that hold little, so that few rows need a longer step for it.
 
@@ -38,6 +38,9 @@ pub(crate) const STEP: usize = 4;
 pub(crate) const META: usize = 12;
 /// The largest code of rows, and of queries but for [`sweep_limit`].
 pub(crate) const LIMIT: i8 = 127;
+/// The largest code of a column of [`products`], on every instruction set, so that all build the same
+/// graph.
+pub(crate) const COLUMN_LIMIT: i8 = 63;
 /// What the codes of one sign come to, at most, among two neighbours in a step of a row, an even one and
 /// the next, and the same two of the opposite step: 127 times this fits 16 bits.
 pub(crate) const MOST_OF_FOUR: u16 = 258;
@@ -58,7 +61,7 @@ use super::float::dispatch;
 use crate::random::Random;
 use crate::scratch::{Buffer, One};
 
-/// What [`products`] and [`dots`] read for a code of zero of a query.
+/// What [`dots`] reads for a code of zero of a query.
 pub(crate) fn zero(isa: Isa) -> i32 {
     match isa {
         Isa::Avx512 | Isa::AvxVnni => 128,
@@ -66,7 +69,12 @@ pub(crate) fn zero(isa: Isa) -> i32 {
     }
 }
 
-/// The largest code of a query for [`sweep`]; see the header for AVX2's.
+/// The same in a panel; see the header for AVX2's.
+fn panel_zero(isa: Isa) -> i32 {
+    if isa == Isa::Avx2 { 64 } else { zero(isa) }
+}
+
+/// The largest code of a query for [`sweep`].
 pub(crate) fn sweep_limit(isa: Isa) -> i8 {
     if isa == Isa::Avx2 { 63 } else { LIMIT }
 }
@@ -204,29 +212,23 @@ pub(crate) struct Panel {
 impl Panel {
     /// Room for `len` queries of `steps` steps, for [`sweep`].
     pub(crate) fn for_sweep(isa: Isa, len: usize, steps: usize, biased: bool) -> Self {
-        let zero = if isa == Isa::Avx2 { 64 } else { zero(isa) };
         if len > FEW {
-            return Self::new(zero, len, steps, biased);
+            return Self::new(isa, len, steps, biased);
         }
         let bytes = (steps * STEP).next_multiple_of(DOTS_UNIT);
         let few = (0..len).map(|_| Buffer::filled(bytes, 0)).collect();
-        Self { steps, few, ..Self::new(zero, len, 0, biased) }
+        Self { steps, few, ..Self::new(isa, len, 0, biased) }
     }
 
-    /// Room for `len` rows of `steps` steps in the place of queries, for [`sweep`] of rows that have
-    /// thresholds.
-    pub(crate) fn for_pairs(isa: Isa, len: usize, steps: usize) -> Self {
-        let zero = if isa == Isa::Avx2 { 64 } else { zero(isa) };
-        Self::new(zero, len, steps, true)
+    /// Room for `len` rows of `steps` steps in the place of queries, for [`products`] and for [`sweep`]
+    /// of rows that have thresholds.
+    pub(crate) fn for_rows(isa: Isa, len: usize, steps: usize) -> Self {
+        Self::new(isa, len, steps, true)
     }
 
-    /// Room for `len` rows of `steps` steps in the place of queries, for [`products`].
-    pub(crate) fn for_products(isa: Isa, len: usize, steps: usize) -> Self {
-        Self::new(zero(isa), len, steps, false)
-    }
-
-    fn new(zero: i32, len: usize, steps: usize, biased: bool) -> Self {
+    fn new(isa: Isa, len: usize, steps: usize, biased: bool) -> Self {
         assert!((1..=PANEL).contains(&len));
+        let zero = panel_zero(isa);
         let lanes = len.next_multiple_of(LANES);
         Self {
             len,
@@ -259,6 +261,19 @@ impl Panel {
             let bytes = &mut self.words[step * lines + line].0[at..at + STEP];
             bytes.copy_from_slice(&word.map(|code| zero.wrapping_add(code as u8)));
         }
+    }
+
+    /// Packs the codes of a row as column `q`, made smaller where `limit` is less than [`LIMIT`];
+    /// returns by how much a step of them is longer.
+    pub(crate) fn put_row(&mut self, q: usize, codes: &mut [i8], limit: i8) -> f32 {
+        let mut longer = 1.0;
+        if limit < LIMIT {
+            let limit = i16::from(limit);
+            codes.iter_mut().for_each(|code| *code = ((i16::from(*code) * limit + 64) >> 7) as i8);
+            longer = 128.0 / f32::from(limit);
+        }
+        self.put(q, codes);
+        longer
     }
 
     pub(crate) fn steps(&self) -> usize {
@@ -623,13 +638,13 @@ mod x86 {
     /// Adds the products of some rows and vectors of a panel at one step, and at those that follow it
     /// `$apart` steps behind each other: as many as `$dots` takes.
     macro_rules! add {
-        ($ops:ident, $ready:expr, [$sums:ident, $record:expr, $stride:expr, $words:expr, $lanes:expr],
+        ($ops:ident, [$sums:ident, $record:expr, $stride:expr, $words:expr, $lanes:expr],
          $together:literal, $apart:expr, $dots:expr) => {
-            let mut queries = [[$ready($ops::ints(0)); $together]; V];
+            let mut queries = [[$ops::ints(0); $together]; V];
             for (v, queries) in queries.iter_mut().enumerate() {
                 for (s, query) in queries.iter_mut().enumerate() {
                     let at = (s * $apart * $lanes + v * $ops::LANES) * STEP;
-                    *query = $ready($ops::load($words.add(at)));
+                    *query = $ops::load($words.add(at));
                 }
             }
             for (r, sums) in $sums.iter_mut().enumerate() {
@@ -650,8 +665,8 @@ mod x86 {
     /// `$dots` multiplies `$together` steps, one of each part of the record, and `$dot` one of those
     /// that the parts leave.
     macro_rules! sums {
-        ($features:literal, $ops:ident, $rows:literal, $sums:ident, $ready:expr,
-         $together:literal, $dots:expr, $dot:expr) => {
+        ($features:literal, $ops:ident, $rows:literal, $sums:ident, $together:literal,
+         $dots:expr, $dot:expr) => {
             /// # Safety
             ///
             /// As above.
@@ -678,14 +693,7 @@ mod x86 {
                     // SAFETY: a step has `lanes` words, of which these vectors are some, and a
                     // record four bytes, by the contract.
                     unsafe {
-                        add!(
-                            $ops,
-                            $ready,
-                            [sums, record, stride, words, lanes],
-                            $together,
-                            part,
-                            $dots
-                        );
+                        add!($ops, [sums, record, stride, words, lanes], $together, part, $dots);
                     }
                     record = record.wrapping_add(STEP);
                     words = words.wrapping_add(lanes * STEP);
@@ -697,7 +705,6 @@ mod x86 {
                     unsafe {
                         add!(
                             $ops,
-                            $ready,
                             [sums, record, stride, words, lanes],
                             1,
                             0,
@@ -758,9 +765,9 @@ mod x86 {
     /// products of each 32-bit lane to a sum.
     macro_rules! kernels {
         ($features:literal, $ops:ident, $rows:literal, $vectors:literal, $sweep:ident,
-         $products:ident, $dots:ident, $part:ident, $sums:ident, $test:ident, $sweep_sums:ident,
+         $products:ident, $dots:ident, $part:ident, $part_sums:ident, $test:ident, $test_sums:ident,
          $few:ident, $four:ident, $sweep_four:ident,
-         $ready:expr, $dot:expr, $sweep_dot:expr, $together:literal, $sweep_dots:expr) => {
+         $ready:expr, $dot:expr, $panel_dot:expr, $together:literal, $panel_dots:expr) => {
             /// # Safety
             ///
             /// The processor has the features named; `group` has eight records of the panel's
@@ -826,7 +833,7 @@ mod x86 {
             ) {
                 // SAFETY: the contract; a row of `out` has a word for every lane of the panel.
                 unsafe {
-                    let sums = $sums::<V>(group, panel, vector, row, [$ops::ints(0); V]);
+                    let sums = $part_sums::<V>(group, panel, vector, row, [$ops::ints(0); V]);
                     for (out, sums) in out[row..].iter_mut().zip(sums) {
                         for (v, sum) in sums.into_iter().enumerate() {
                             $ops::store(out.as_mut_ptr().add((vector + v) * $ops::LANES), sum);
@@ -870,7 +877,7 @@ mod x86 {
                 let mut hits = 0;
                 for top in (0..GROUP).step_by($rows) {
                     // SAFETY: the contract.
-                    let sums = unsafe { $sweep_sums::<V>(group, panel, vector, top, margins) };
+                    let sums = unsafe { $test_sums::<V>(group, panel, vector, top, margins) };
                     for (row, sums) in (top..).zip(sums) {
                         let factor = $ops::floats(group.factor(row, panel.steps));
                         let bias = $ops::floats(group.bias(row, panel.steps));
@@ -962,26 +969,10 @@ mod x86 {
                 mask as u32
             }
 
-            sums!(
-                $features,
-                $ops,
-                $rows,
-                $sums,
-                $ready,
-                1,
-                |sum, [query]: [_; 1], [row]: [_; 1]| $dot(sum, query, row),
-                $dot
-            );
-            sums!(
-                $features,
-                $ops,
-                $rows,
-                $sweep_sums,
-                |query| query,
-                $together,
-                $sweep_dots,
-                $sweep_dot
-            );
+            // One for each caller: a function that two call is not inlined, and its sums go through
+            // memory, which takes half as long again.
+            sums!($features, $ops, $rows, $part_sums, $together, $panel_dots, $panel_dot);
+            sums!($features, $ops, $rows, $test_sums, $together, $panel_dots, $panel_dot);
 
             /// # Safety
             ///
@@ -999,7 +990,7 @@ mod x86 {
             }
 
             four!($features, $ops, $four, $ready, $dot);
-            four!($features, $ops, $sweep_four, |query| query, $sweep_dot);
+            four!($features, $ops, $sweep_four, |query| query, $panel_dot);
         };
     }
 
@@ -1012,9 +1003,9 @@ mod x86 {
         products_avx512,
         dots_avx512,
         part_avx512,
-        sums_avx512,
+        part_sums_avx512,
         test_avx512,
-        sweep_sums_avx512,
+        test_sums_avx512,
         few_avx512,
         four_avx512,
         sweep_four_avx512,
@@ -1034,9 +1025,9 @@ mod x86 {
         products_avxvnni,
         dots_avxvnni,
         part_avxvnni,
-        sums_avxvnni,
+        part_sums_avxvnni,
         test_avxvnni,
-        sweep_sums_avxvnni,
+        test_sums_avxvnni,
         few_avxvnni,
         four_avxvnni,
         sweep_four_avxvnni,
@@ -1056,9 +1047,9 @@ mod x86 {
         products_avx2,
         dots_avx2,
         part_avx2,
-        sums_avx2,
+        part_sums_avx2,
         test_avx2,
-        sweep_sums_avx2,
+        test_sums_avx2,
         few_avx2,
         four_avx2,
         sweep_four_avx2,
@@ -1268,23 +1259,19 @@ mod tests {
         let mut random = Random(7);
         for isa in Isa::available() {
             for (len, steps) in (1..=PANEL).flat_map(|len| [1, 2, 7, 96].map(|s| (len, s))) {
-                let limits = [LIMIT, sweep_limit(isa)];
                 let mut rows: Vec<_> =
                     (0..GROUP).map(|_| codes(&mut random, steps, LIMIT)).collect();
-                let [queries, swept] = limits.map(|limit| -> Vec<_> {
-                    (0..len).map(|_| codes(&mut random, steps, limit)).collect()
-                });
-                let coded = |rows: &[Vec<i8>]| {
-                    let mut records = Vec::new();
-                    for (r, row) in rows.iter().enumerate() {
-                        push_record(&mut records, row, 1.0 + r as f32, r as f32 * 1e5);
-                    }
-                    records
-                };
-                let records = coded(&rows);
+                rows.iter_mut().for_each(|row| keep_to_fours(row, steps));
+                assert!(rows.iter().all(|row| most_of_four(row) <= MOST_OF_FOUR));
+                let queries: Vec<_> =
+                    (0..len).map(|_| codes(&mut random, steps, sweep_limit(isa))).collect();
+                let mut records = Vec::new();
+                for (r, row) in rows.iter().enumerate() {
+                    push_record(&mut records, row, 1.0 + r as f32, r as f32 * 1e5);
+                }
                 let ratios = Ratios { rounding: 3.0, norm: 0.5 };
                 let group = Group { records: &records, ratios, thresholds: None };
-                let mut panel = Panel::for_products(isa, len, steps);
+                let mut panel = Panel::for_rows(isa, len, steps);
                 queries.iter().enumerate().for_each(|(q, query)| panel.put(q, query));
                 let mut sums = [[0; PANEL]; GROUP];
                 products(isa, group, &panel, &mut sums);
@@ -1293,21 +1280,17 @@ mod tests {
                         assert_eq!(sum, dot(row, query), "{isa:?} {len} {steps}");
                     }
                 }
-                rows.iter_mut().for_each(|row| keep_to_fours(row, steps));
-                assert!(rows.iter().all(|row| most_of_four(row) <= MOST_OF_FOUR));
-                let records = coded(&rows);
-                let group = Group { records: &records, ..group };
                 let wanted: [f32; GROUP] =
                     std::array::from_fn(|_| (random.next() >> 33) as f32 - 1e9);
                 for (biased, pairs) in [(false, false), (true, false), (true, true)] {
                     let mut panel = if pairs {
-                        Panel::for_pairs(isa, len, steps)
+                        Panel::for_rows(isa, len, steps)
                     } else {
                         Panel::for_sweep(isa, len, steps, biased)
                     };
                     let group = Group { thresholds: pairs.then_some(&wanted), ..group };
                     let mut sums = [[0; PANEL]; GROUP];
-                    for (q, query) in swept.iter().enumerate() {
+                    for (q, query) in queries.iter().enumerate() {
                         panel.put(q, query);
                         panel.scale[q] = 1.0 + q as f32;
                         let margin = Ratios { rounding: q as f32 * 1000.0, norm: 77.0 };
@@ -1326,10 +1309,25 @@ mod tests {
                         }
                         let q = len / 2;
                         let last = (steps - 1) * STEP;
-                        let product = dot(&rows[r][last..], &swept[q][last..]);
+                        let product = dot(&rows[r][last..], &queries[q][last..]);
                         assert_eq!(group.last_product(r, &panel, q), product);
                     }
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn codes_of_rows_in_the_place_of_queries_are_nearest_within_the_limit() {
+        for (isa, limit) in Isa::available().into_iter().zip([COLUMN_LIMIT, LIMIT].repeat(2)) {
+            let mut panel = Panel::for_rows(isa, 1, 64);
+            let codes: Vec<i8> = (-127..=127).chain([0]).collect();
+            let longer = panel.put_row(0, &mut codes.clone(), limit);
+            let packed = (0..64).flat_map(|step| panel.word(0, step));
+            for (code, packed) in codes.iter().zip(packed) {
+                assert!(packed.abs() <= limit, "{packed} of {code}");
+                let off = f32::from(packed) * longer - f32::from(*code);
+                assert!(off.abs() <= longer / 2.0 * f32::from(u8::from(limit < LIMIT)) + 1e-5);
             }
         }
     }
