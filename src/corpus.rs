@@ -58,9 +58,9 @@ pub(crate) fn once<T>(cell: &OnceLock<T>, make: impl FnOnce() -> T) -> &T {
     cell.get_or_init(|| made)
 }
 
-/// Room for the records of so many chunks.
-pub(crate) fn room(chunks: usize, encoder: &Encoder) -> Region {
-    Region::new(chunks * PIECES, PIECE * record_bytes(encoder.steps()))
+/// Room for the records of so many chunks, if there is so much memory.
+pub(crate) fn room(chunks: usize, encoder: &Encoder) -> Option<Arc<Region>> {
+    Region::new(chunks * PIECES, PIECE * record_bytes(encoder.steps())).map(Arc::new)
 }
 
 /// Consecutive rows and their codes.
@@ -80,7 +80,7 @@ struct Place {
     /// Set when the store has checked the rows.
     checked: OnceLock<()>,
     /// Records of all rows of the store, [`PIECES`] pieces for each chunk, which walks may use while no
-    /// certified ones were needed; none without an encoder.
+    /// certified ones were needed; none where the store has no records.
     region: Option<Arc<Region>>,
     /// Zeros, for walks to rows whose records are damaged and that are beyond codes.
     none: OnceLock<Vec<u8>>,
@@ -154,8 +154,8 @@ impl Chunk {
         if let Some(records) = self.records() {
             return &records[row * bytes..];
         }
-        let (region, first) = self.stored_records().expect("other rows have certified records");
-        let piece = region.get(first + row / PIECE);
+        let stored = self.stored_records();
+        let piece = stored.and_then(|(region, first)| region.get(first + row / PIECE));
         let piece = piece.unwrap_or_else(|| self.fetch(row / PIECE, bytes, encoder));
         &piece[row % PIECE * bytes..]
     }

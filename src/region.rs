@@ -7,8 +7,10 @@
 
 #![allow(unsafe_code)] // pieces are written while others are read
 
+use std::alloc::{Layout, alloc_zeroed};
 use std::cell::UnsafeCell;
 use std::ops::{Deref, Range};
+use std::ptr::slice_from_raw_parts_mut;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
@@ -32,19 +34,27 @@ pub(crate) struct Region {
 // that thread has set it to `THERE`, for good.
 unsafe impl Sync for Region {}
 
-/// Bytes that may be written while others are read.
-fn cells(bytes: Vec<u8>) -> Box<[UnsafeCell<u8>]> {
-    let bytes = Box::into_raw(bytes.into_boxed_slice());
-    // SAFETY: an `UnsafeCell` has the layout of what is in it, and the box is handed on.
-    unsafe { Box::from_raw(bytes as *mut [UnsafeCell<u8>]) }
+/// Zeros that may be written while others are read, if there is so much memory: a file says how much is
+/// wanted, and may lie.
+fn zeros(len: usize) -> Option<Box<[UnsafeCell<u8>]>> {
+    if len == 0 {
+        return Some(Box::default());
+    }
+    let layout = Layout::array::<u8>(len).ok()?;
+    // SAFETY: the layout is of one byte at least.
+    let bytes = unsafe { alloc_zeroed(layout) }.cast::<UnsafeCell<u8>>();
+    // SAFETY: these are `len` bytes of zeros, allocated as a box of so many is.
+    let boxed = || unsafe { Box::from_raw(slice_from_raw_parts_mut(bytes, len)) };
+    (!bytes.is_null()).then(boxed)
 }
 
 impl Region {
-    /// So many empty pieces, of so many bytes each.
-    pub(crate) fn new(pieces: usize, piece: usize) -> Self {
+    /// So many empty pieces, of so many bytes each; none if there is not so much memory.
+    pub(crate) fn new(pieces: usize, piece: usize) -> Option<Self> {
+        let bytes = zeros(pieces.checked_mul(piece)?)?;
         let states = (0..pieces).map(|_| AtomicU8::new(EMPTY)).collect();
         let (there, known) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        Self { bytes: cells(vec![0; pieces * piece]), piece, states, there, known }
+        Some(Self { bytes, piece, states, there, known })
     }
 
     /// A piece, if it is there.
@@ -176,8 +186,11 @@ impl From<Vec<u8>> for Slice {
     /// All of a region of one piece.
     fn from(bytes: Vec<u8>) -> Self {
         let piece = bytes.len();
+        let bytes = Box::into_raw(bytes.into_boxed_slice());
+        // SAFETY: an `UnsafeCell` has the layout of what is in it, and the box is handed on.
+        let bytes = unsafe { Box::from_raw(bytes as *mut [UnsafeCell<u8>]) };
         let region = Region {
-            bytes: cells(bytes),
+            bytes,
             piece,
             states: Box::new([AtomicU8::new(THERE)]),
             there: AtomicUsize::new(1),
@@ -205,7 +218,8 @@ mod tests {
 
     #[test]
     fn a_piece_is_there_once_it_is_written_and_stays_as_it_is() {
-        let region = Arc::new(Region::new(4, 3));
+        assert!(Region::new(usize::MAX, 2).is_none() && Region::new(usize::MAX / 4, 1).is_none());
+        let region = Arc::new(Region::new(4, 3).unwrap());
         assert!(region.get(0).is_none() && region.get(4).is_none() && region.head().is_empty());
         assert!(region.fill(1, &[1, 2, 3, 4, 5]));
         assert_eq!(region.get(1), Some(&[1, 2, 3][..]));
@@ -224,7 +238,7 @@ mod tests {
 
     #[test]
     fn threads_that_write_the_same_pieces_leave_the_bytes_of_one() {
-        let region = Arc::new(Region::new(50, 16));
+        let region = Arc::new(Region::new(50, 16).unwrap());
         std::thread::scope(|scope| {
             for thread in 1..=4 {
                 let region = &region;

@@ -1128,11 +1128,8 @@ impl<'a> Index<'a> {
         };
         let encoder = state.encoder.as_deref();
         // Many chunks have their records together.
-        let region = encoder.filter(|_| count > TOGETHER).map(|encoder| {
-            let region = room(count, encoder);
-            region.join_pages();
-            Arc::new(region)
-        });
+        let region = encoder.filter(|_| count > TOGETHER).and_then(|encoder| room(count, encoder));
+        region.iter().for_each(|region| region.join_pages());
         // What it costs to encode a row, in the sweep's multiply-adds: reading, and the axes.
         let width = encoder.map(Encoder::width).filter(|&width| width < self.dim).unwrap_or(0);
         let cost = self.dim as u64 * (16 + 4 * width as u64);

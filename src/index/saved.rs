@@ -375,19 +375,20 @@ impl Index<'_> {
         let rows =
             unsafe { Rows::from_raw(mapped.pointer(&vectors), n, dim, None, dtype, Some(owner)) };
         let width = encoder.as_ref().map_or(0, |encoder| record_bytes(encoder.steps()));
+        let codes = mapped.expect("codes", Kind::U8, width).ok();
+        let region = encoder.as_ref().filter(|_| codes.is_some());
+        let region = region.and_then(|encoder| room(n.div_ceil(CHUNK), encoder));
         let store: Arc<dyn Store> = Arc::new(Stored {
             path: path.to_path_buf(),
             rows: rows.clone(),
             vectors,
-            codes: mapped.expect("codes", Kind::U8, width).ok(),
+            codes,
             links: mapped.expect("links", Kind::U32, DEGREE).ok(),
             damage: OnceLock::new(),
             misses_links: AtomicBool::new(false),
             mapped: Arc::clone(mapped),
         });
         let index = Self::empty(dim, metric)?;
-        let chunks = n.div_ceil(CHUNK);
-        let region = encoder.as_ref().map(|encoder| Arc::new(room(chunks, encoder)));
         let chunk = |start: usize| {
             let rows = rows.slice(start, CHUNK.min(n - start));
             let (store, region) = (Arc::clone(&store), region.clone());
