@@ -189,16 +189,13 @@ impl From<Vec<u8>> for Slice {
         let bytes = Box::into_raw(bytes.into_boxed_slice());
         // SAFETY: an `UnsafeCell` has the layout of what is in it, and the box is handed on.
         let bytes = unsafe { Box::from_raw(bytes as *mut [UnsafeCell<u8>]) };
-        let region = Region {
-            bytes,
-            piece,
-            states: Box::new([AtomicU8::new(THERE)]),
-            there: AtomicUsize::new(1),
-            known: AtomicUsize::new(1),
-        };
+        let states = Box::new([AtomicU8::new(THERE)]);
+        let (there, known) = (AtomicUsize::new(1), AtomicUsize::new(1));
+        // First where it stays: a box that moves takes back what was lent of it.
+        let region = Arc::new(Region { bytes, piece, states, there, known });
         // SAFETY: it is there.
         let bytes: *const [u8] = unsafe { region.read(0..piece) };
-        Self { region: Arc::new(region), first: 0, bytes }
+        Self { region, first: 0, bytes }
     }
 }
 
@@ -218,7 +215,9 @@ mod tests {
 
     #[test]
     fn a_piece_is_there_once_it_is_written_and_stays_as_it_is() {
-        assert!(Region::new(usize::MAX, 2).is_none() && Region::new(usize::MAX / 4, 1).is_none());
+        assert!(Region::new(usize::MAX, 2).is_none());
+        // Miri stops where there is no memory.
+        assert!(cfg!(miri) || Region::new(1, usize::MAX / 4).is_none());
         let region = Arc::new(Region::new(4, 3).unwrap());
         assert!(region.get(0).is_none() && region.get(4).is_none() && region.head().is_empty());
         assert!(region.fill(1, &[1, 2, 3, 4, 5]));

@@ -6,6 +6,7 @@ import json
 import pickle
 from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -1315,3 +1316,24 @@ print(json.dumps(times))
     if not times:
         pytest.skip("every call ended before its signal: too fast to interrupt")
     assert min(times) <= 0.2, times
+
+
+def test_walks_come_to_rows_that_changed_where_they_are_now(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    # So many rows have their codes in one stretch of memory, except for chunks that changed.
+    X = rng.normal(size=(20_000, 8)).astype(np.float32)
+    index = omendb.Index(X, method="graph", seed=0)
+    for turn in range(3):
+        ids = rng.choice(len(X), 60, replace=False)
+        moved = (rng.normal(size=(60, 8)) + 2.0 * (turn + 1)).astype(np.float32)
+        index.update(ids, moved)
+        hits = index.search(moved, 1, method="graph", effort=64)
+        np.testing.assert_array_equal(hits.ids[:, 0], ids)
+        assert hits.distances.max() == 0.0
+        index.save(tmp_path / "moved.omen")
+        index = omendb.Index.load(tmp_path / "moved.omen")
+        if turn == 1:  # with certified codes, which take the place of the file's
+            np.testing.assert_array_equal(index.search(moved, 1, method="exact").ids[:, 0], ids)
+        hits = index.search(moved, 1, method="graph", effort=64)
+        np.testing.assert_array_equal(hits.ids[:, 0], ids)
