@@ -855,10 +855,11 @@ impl Codes {
         &self.records
     }
 
-    /// The same in the pieces of a region from `first` on, if these are empty or hold nothing else.
-    pub(crate) fn lie_in(self, region: &Arc<Region>, first: usize) -> Self {
-        let fits = region.fill(first, &self.records);
-        let moved = fits.then(|| Slice::new(region, first, self.records.len())).flatten();
+    /// The same in the pieces of a region from a place on, if there is one and these are empty or hold
+    /// nothing else.
+    pub(crate) fn lie_in(self, place: Option<(&Arc<Region>, usize)>) -> Self {
+        let place = place.filter(|(region, first)| region.fill(*first, &self.records));
+        let moved = place.and_then(|(region, first)| Slice::new(region, first, self.records.len()));
         Self { records: moved.unwrap_or(self.records), ..self }
     }
 

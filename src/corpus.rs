@@ -123,10 +123,7 @@ impl Chunk {
     pub(crate) fn codes(&self, encoder: &Encoder) -> Option<&Codes> {
         let encode = || {
             let codes = encoder.encode(self.rows(), None, &mut Scratch::default())?;
-            Some(match self.stored_records() {
-                Some((region, first)) => codes.lie_in(region, first),
-                None => codes,
-            })
+            Some(codes.lie_in(self.stored_records()))
         };
         once(&self.codes, encode).as_ref()
     }

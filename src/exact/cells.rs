@@ -18,7 +18,7 @@ use crate::codes::{Codes, Encoder, Scratch};
 use crate::corpus::{CHUNK, Corpus};
 use crate::error::Result;
 use crate::kernels::float::dispatch;
-use crate::kernels::int8::{self, COLUMN_LIMIT, GROUP, Group, PANEL, Panel, Passed, Ratios, STEP};
+use crate::kernels::int8::{self, COLUMN_LIMIT, GROUP, Group, PANEL, Panel, Passed, Ratios};
 use crate::random::Random;
 use crate::rows::Rows;
 use crate::threads::Stages;
@@ -205,12 +205,9 @@ fn pack<'a>(
     mut panel: Panel,
     records: impl Iterator<Item = &'a [u8]>,
 ) -> Panel {
-    let mut codes = vec![0; steps * STEP];
     for (q, record) in records.enumerate() {
-        let (factor, bias, _) = int8::meta(record, steps);
-        (panel.scale[q], panel.bias[q]) = (factor, bias);
-        codes.iter_mut().zip(record).for_each(|(code, &byte)| *code = byte as i8);
-        panel.scale[q] *= panel.put_row(q, &mut codes, limit);
+        (_, panel.bias[q], _) = int8::meta(record, steps);
+        panel.put_row(q, record, limit);
     }
     panel
 }

@@ -314,22 +314,13 @@ impl Gathered {
 
     /// The rows packed as columns.
     fn pack(self, lane: &Lane<'_>) -> Packed {
-        let codes = |row: usize| {
-            let record = &self.records[row * self.stride..];
-            record[..lane.steps * int8::STEP].iter().map(|&code| code as i8)
-        };
-        let mut buffer = Vec::new();
+        let record = |row: usize| &self.records[row * self.stride..];
         let panels = (0..self.rows)
             .step_by(PANEL)
             .map(|first| {
                 let len = PANEL.min(self.rows - first);
                 let mut panel = Panel::for_rows(lane.isa, len, lane.steps);
-                for q in 0..len {
-                    buffer.clear();
-                    buffer.extend(codes(first + q));
-                    let longer = panel.put_row(q, &mut buffer, int8::COLUMN_LIMIT);
-                    panel.scale[q] = longer * self.factors[first + q];
-                }
+                (0..len).for_each(|q| panel.put_row(q, record(first + q), int8::COLUMN_LIMIT));
                 panel
             })
             .collect();

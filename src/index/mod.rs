@@ -1143,10 +1143,8 @@ impl<'a> Index<'a> {
                     let rows = block(i);
                     let codes =
                         encoder.and_then(|encoder| encoder.encode(&rows, before, &mut scratch));
-                    let codes = match &region {
-                        Some(region) => codes.map(|codes| codes.lie_in(region, i * PIECES)),
-                        None => codes,
-                    };
+                    let place = region.as_ref().map(|region| (region, i * PIECES));
+                    let codes = codes.map(|codes| codes.lie_in(place));
                     let done = rows.len() as u64 * cost;
                     chunks.push(Arc::new(Chunk::new(rows, codes)));
                     if !worker.advance(done) {

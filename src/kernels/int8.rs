@@ -22,9 +22,9 @@
 //! [`dots`] takes magnitudes and gives the sign to the row, one instruction more.
 //!
 //! The first two kernels add two such sums before they widen them, those of a step and of the one
-//! *opposite*, half of the steps behind. The four products fit 16 bits since the codes of rows keep to [`MOST_OF_FOUR`]:
-//! of four such codes, those that have one sign come to no more. Axes that hold much of a row lie
-//! before those that hold little, so that few rows need a longer step for it.
+//! *opposite*, half of the steps behind. The four products fit 16 bits since the codes of rows keep to
+//! [`MOST_OF_FOUR`]: of four such codes, those that have one sign come to no more. Axes that hold much
+//! of a row lie before those that hold little, so that few rows need a longer step for it.
 
 /// Rows of a group.
 pub(crate) const GROUP: usize = 8;
@@ -76,7 +76,7 @@ fn panel_zero(isa: Isa) -> i32 {
 
 /// The largest code of a query for [`sweep`].
 pub(crate) fn sweep_limit(isa: Isa) -> i8 {
-    if isa == Isa::Avx2 { 63 } else { LIMIT }
+    if isa == Isa::Avx2 { COLUMN_LIMIT } else { LIMIT }
 }
 
 /// How far behind a step the opposite one is. If their number is odd, the last has none.
@@ -263,17 +263,18 @@ impl Panel {
         }
     }
 
-    /// Packs the codes of a row as column `q`, made smaller where `limit` is less than [`LIMIT`];
-    /// returns by how much a step of them is longer.
-    pub(crate) fn put_row(&mut self, q: usize, codes: &mut [i8], limit: i8) -> f32 {
-        let mut longer = 1.0;
+    /// Packs a row as column `q`, from its record: its codes, made smaller where `limit` is less than
+    /// [`LIMIT`], and as its scale their step.
+    pub(crate) fn put_row(&mut self, q: usize, record: &[u8], limit: i8) {
+        let mut codes = Buffer::new();
+        codes.extend(record[..self.steps * STEP].iter().map(|&code| code as i8));
+        (self.scale[q], ..) = meta(record, self.steps);
         if limit < LIMIT {
             let limit = i16::from(limit);
             codes.iter_mut().for_each(|code| *code = ((i16::from(*code) * limit + 64) >> 7) as i8);
-            longer = 128.0 / f32::from(limit);
+            self.scale[q] *= 128.0 / f32::from(limit);
         }
-        self.put(q, codes);
-        longer
+        self.put(q, &codes);
     }
 
     pub(crate) fn steps(&self) -> usize {
@@ -1322,7 +1323,10 @@ mod tests {
         for (isa, limit) in Isa::available().into_iter().zip([COLUMN_LIMIT, LIMIT].repeat(2)) {
             let mut panel = Panel::for_rows(isa, 1, 64);
             let codes: Vec<i8> = (-127..=127).chain([0]).collect();
-            let longer = panel.put_row(0, &mut codes.clone(), limit);
+            let mut record = Vec::new();
+            push_record(&mut record, &codes, 3.0, 0.0);
+            panel.put_row(0, &record, limit);
+            let longer = panel.scale[0] / 3.0;
             let packed = (0..64).flat_map(|step| panel.word(0, step));
             for (code, packed) in codes.iter().zip(packed) {
                 assert!(packed.abs() <= limit, "{packed} of {code}");
