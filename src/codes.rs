@@ -51,7 +51,7 @@ const PROBES: usize = 16;
 const AXES: usize = 32;
 /// The share of the rows' energy that axes may leave out where walks go by their codes alone: a sweep
 /// judges what codes cannot tell, a walk takes their order as it is.
-const LEFT_OUT: f32 = 0.05;
+const LEFT_OUT: f32 = 0.075;
 /// Below these, learning axes costs more than the sweep it would shorten, or the graph's build.
 const AXES_MIN_ROWS: usize = 100_000;
 const AXES_MIN_ROWS_OF_GRAPH: usize = 50_000;

@@ -555,6 +555,20 @@ def test_rows_that_codes_cannot_tell_apart_are_answered_exactly(
         assert recall_of(index, asked, effort=400) >= 0.95
 
 
+def test_more_is_judged_where_codes_tell_less(rng: np.random.Generator) -> None:
+    # Sixty rows of twenty thousand so far from the rest that codes order them by their rounding:
+    # with a verdict on 16 rows whatever they say, 0.57 and 0.85.
+    rows = rng.standard_normal((20_000, 8))
+    group = rng.choice(len(rows), 60, replace=False)
+    rows[group] += 18.0
+    index = omendb.Index(rows, method="graph")
+    assert recall_of(index, rows[group], effort=64) >= 0.75
+    assert recall_of(index, rows[group], effort=128) >= 0.95
+    near = index.explain(rows[:50], k=10, method="graph", effort=128)
+    far = index.explain(rows[group[:50]], k=10, method="graph", effort=128)
+    assert near.judged < 25 * 50 < far.judged
+
+
 def test_a_constant_offset_costs_no_recall(rng: np.random.Generator) -> None:
     rows = 1e6 + rng.standard_normal((5000, 12))
     index = omendb.Index(rows, method="graph")

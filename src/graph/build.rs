@@ -51,7 +51,7 @@ const ALPHA: f32 = 1.2;
 const REFINE: usize = 16;
 /// Rows that say whether codes tell near rows apart, and in what share of the cases they must.
 const AGREEMENT_PROBES: usize = 64;
-const AGREEMENT: f64 = 0.97;
+const AGREEMENT: f64 = 0.9;
 /// Neighbours that such a row is asked for.
 const PROBE_NEAREST: usize = 10;
 /// Below this distances of near rows drown in the rounding of their norms, and sweeps are short.

@@ -38,10 +38,12 @@ const ENTRIES: usize = 8;
 const TOGETHER: usize = 3;
 /// Set in the number of a row that was expanded.
 const EXPANDED: u64 = MOST_ROWS as u64;
-/// Rows that are judged beside the k nearest by codes, at least.
-const SPARE: usize = 6;
-/// One row of so many in the beam is judged, where that is more.
-const JUDGED_SHARE: usize = 4;
+/// Rows that are judged beside the k nearest by codes, and again so many for each of those that is
+/// among the k nearest so far: few where codes order rows as the numbers do, and all that the walk
+/// found where rows lie closer to each other than codes tell apart.
+const SPARE: usize = 4;
+/// A wider beam, which wants more, can afford more: one for so many rows.
+const SPARE_SHARE: usize = 32;
 /// Rows whose numbers are fetched before their verdict.
 const AHEAD: usize = 4;
 
@@ -57,7 +59,9 @@ pub(crate) struct Reach<'a> {
     k: usize,
     growth: f32,
     /// So many are kept for the verdict, within the bound or not.
-    judged: usize,
+    kept: usize,
+    /// So many are judged beside the first `k`, and again for each of those that answers.
+    spare: usize,
     /// Other rows that are kept, to be expanded where they are nearer than the last of those.
     others: usize,
 }
@@ -78,28 +82,28 @@ impl<'a> Reach<'a> {
         // drawn at random would leave.
         let expanded = k + (share.min(1.0) * (effort - k) as f64) as usize;
         let others = if share < 1.0 { effort + (2.0 * between(share, k)) as usize } else { 0 };
-        // Codes order rows nearly as the numbers do, so that a few more than k are enough for the
-        // verdict; a wider beam, which wants more, can afford more.
-        let judged = (k + (k / 2).max(SPARE)).max(expanded / JUDGED_SHARE);
+        let spare = SPARE + expanded / SPARE_SHARE;
+        let kept = k + (k / 2).max(2 * spare);
         if !by_distance {
-            let most = expanded.max(judged);
-            return Self { allowed, least: most, most, k: 0, growth: 1.0, judged, others };
+            let most = expanded.max(kept);
+            return Self { allowed, spare, others, ..Self::all(most) };
         }
         Self {
             allowed,
             least: k.max(expanded / NARROWER),
-            most: judged.max(WIDER * expanded),
+            most: kept.max(WIDER * expanded),
             k,
             growth: (expanded as f32 / k as f32).powf(GROWTH),
-            judged,
+            kept,
+            spare,
             others: WIDER * others,
         }
     }
 
     /// The `width` nearest of all rows.
     pub(crate) fn all(width: usize) -> Self {
-        let (least, most, judged) = (width, width, width);
-        Self { allowed: None, least, most, k: 0, growth: 1.0, judged, others: 0 }
+        let (least, most, kept) = (width, width, width);
+        Self { allowed: None, least, most, k: 0, growth: 1.0, kept, spare: 0, others: 0 }
     }
 }
 
@@ -206,7 +210,7 @@ pub(crate) struct Beam {
 impl Beam {
     fn start(&mut self, reach: &Reach<'_>, rows: usize) {
         self.near.start(reach.most);
-        self.near.floor = reach.least.max(reach.judged);
+        self.near.floor = reach.least.max(reach.kept);
         self.others.start(reach.others);
         self.met.drain(..).for_each(|row| self.seen[row as usize / 64] = 0);
         self.scored = 0;
@@ -447,18 +451,25 @@ pub(crate) fn search(
                 return found(walked[i], None);
             }
             let mut rows = Buffer::new();
-            rows.extend(beam.rows().take(reach.judged));
+            rows.extend(beam.rows());
             let judge = Judge::new(corpus.metric, queries[walked[i]]);
             let mut nearest = List::new();
+            let (mut judged, mut late) = (0, 0);
             rows.iter().take(AHEAD).for_each(|&row| corpus.prefetch(row));
-            for (i, &row) in rows.iter().enumerate() {
-                rows.get(i + AHEAD).into_iter().for_each(|&row| corpus.prefetch(row));
-                corpus.read(row, wide);
-                nearest.push(Neighbor { distance: judge.distance(wide), row });
+            while judged < rows.len() && judged < k + reach.spare * (1 + late) {
+                rows.get(judged + AHEAD).into_iter().for_each(|&row| corpus.prefetch(row));
+                corpus.read(rows[judged], wide);
+                let row = Neighbor { distance: judge.distance(wide), row: rows[judged] };
+                judged += 1;
+                // Most come in order.
+                let at = nearest.partition_point(|nearer| *nearer < row);
+                if at < k {
+                    late += usize::from(judged > k);
+                    nearest.truncate(k - 1);
+                    nearest.insert(at, row);
+                }
             }
-            corpus.count(|counts| counts.judged += rows.len() as u64);
-            nearest.sort_unstable();
-            nearest.truncate(k);
+            corpus.count(|counts| counts.judged += judged as u64);
             found(walked[i], (nearest.len() == k).then_some(nearest))
         });
     });
