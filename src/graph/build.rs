@@ -33,8 +33,6 @@ use crate::top_k::TopK;
 
 /// Rows of a leaf, at most.
 const LEAF: usize = 128;
-/// Leaders of the whole set, at most.
-const LEADERS: usize = 1000;
 /// Leaders that a row goes to: of the whole set, of a part, of a part's part.
 const FANOUT: [usize; 3] = [8, 3, 1];
 /// Neighbours that a row keeps from each leaf.
@@ -556,7 +554,10 @@ fn carve(
     stages: &mut Stages<'_>,
 ) -> Result<(Vec<Shard>, Order)> {
     let n = lane.rows;
-    let count = (n * FANOUT[0] / (LEAF * 3 / 4) + 2).min(LEADERS);
+    // A row is compared with `count` leaders, and with those of the parts it goes to, which are the
+    // fewer the smaller these are: least together at the root of what they come to with one leader.
+    let inner = 2 * n * FANOUT[0] * FANOUT[0] * FANOUT[1] / LEAF;
+    let count = inner.isqrt().min(usize::from(u16::MAX));
     let mut leaders = Gathered::default();
     leaders.gather(lane, Random(seed ^ 1).sample(count, n).into_iter());
     let leaders = leaders.pack(lane);
