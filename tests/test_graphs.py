@@ -214,12 +214,18 @@ def test_the_recall_is_reached_and_told(
 ) -> None:
     rows = clustered(rng, 6000, 24)
     exact = omendb.knn_graph(rows, 10, metric)
-    found = omendb.knn_graph(rows, 10, metric, method="approximate", recall=recall)
-    assert not found.exact
-    share = (found.distances <= exact.distances[:, -1:]).mean()
+
+    def approximate(seed: int) -> omendb.KnnGraph:
+        return omendb.knn_graph(rows, 10, metric, method="approximate", recall=recall, seed=seed)
+
+    # The recall is that of a sample: one alone is off by more than this once in thousands.
+    graphs = [approximate(seed) for seed in range(4)]
+    share = np.mean([graph.distances <= exact.distances[:, -1:] for graph in graphs])
+    assert not any(graph.exact for graph in graphs)
     assert share >= recall - 0.02
     assert share < 1  # cells were left out, which is what saves time
-    assert abs(share - found.recall) < 0.02
+    assert abs(share - np.mean([graph.recall for graph in graphs])) < 0.02
+    found = graphs[0]
     # What is found is true: real distances, in order, each row once, none its own neighbour.
     assert (found.rows != np.arange(6000)[:, None]).all()
     assert (np.diff(np.sort(found.rows)) > 0).all()
