@@ -218,13 +218,13 @@ def test_the_recall_is_reached_and_told(
     def approximate(seed: int) -> omendb.KnnGraph:
         return omendb.knn_graph(rows, 10, metric, method="approximate", recall=recall, seed=seed)
 
-    # The recall is that of a sample: one alone is off by more than this once in thousands.
     graphs = [approximate(seed) for seed in range(4)]
-    share = np.mean([graph.distances <= exact.distances[:, -1:] for graph in graphs])
     assert not any(graph.exact for graph in graphs)
-    assert share >= recall - 0.02
-    assert share < 1  # cells were left out, which is what saves time
-    assert abs(share - np.mean([graph.recall for graph in graphs])) < 0.02
+    shares = [(graph.distances <= exact.distances[:, -1:]).mean() for graph in graphs]
+    assert min(shares) >= recall - 0.02
+    assert max(shares) < 1  # cells were left out, which is what saves time
+    # What is told is the recall of a sample, which alone is off by 0.02 once in thousands.
+    assert abs(np.mean(shares) - np.mean([graph.recall for graph in graphs])) < 0.015
     found = graphs[0]
     # What is found is true: real distances, in order, each row once, none its own neighbour.
     assert (found.rows != np.arange(6000)[:, None]).all()

@@ -199,16 +199,8 @@ fn gather(corpus: Corpus<'_>, encoder: &Encoder, rows: &[u32], records: &mut Vec
 }
 
 /// Packs rows as columns. Codes that are too large for this panel's kernel become smaller ones.
-fn pack<'a>(
-    steps: usize,
-    limit: i8,
-    mut panel: Panel,
-    records: impl Iterator<Item = &'a [u8]>,
-) -> Panel {
-    for (q, record) in records.enumerate() {
-        (_, panel.bias[q], _) = int8::meta(record, steps);
-        panel.put_row(q, record, limit);
-    }
+fn pack<'a>(limit: i8, mut panel: Panel, records: impl Iterator<Item = &'a [u8]>) -> Panel {
+    records.enumerate().for_each(|(q, record)| panel.put_row(q, record, limit));
     panel
 }
 
@@ -348,7 +340,7 @@ impl Cells {
                 .map(|members| {
                     let panel = Panel::for_rows(corpus.isa, members.len(), steps);
                     let records = members.iter().map(|&row| record(corpus, encoder, row));
-                    let mut panel = pack(steps, limit, panel, records);
+                    let mut panel = pack(limit, panel, records);
                     for (q, &row) in members.iter().enumerate() {
                         panel.threshold[q] = candidates.wanted(row);
                     }
@@ -443,7 +435,7 @@ impl Leaders {
             let last = rows.len().min(first + PANEL);
             let panel = Panel::for_rows(corpus.isa, last - first, encoder.steps());
             let records = (first..last).map(|leader| codes.record(leader));
-            pack(encoder.steps(), COLUMN_LIMIT, panel, records)
+            pack(COLUMN_LIMIT, panel, records)
         };
         Ok(codes.map(|codes| {
             let panels = (0..rows.len()).step_by(PANEL).map(|first| panel(first, &codes));

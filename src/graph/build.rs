@@ -555,9 +555,9 @@ fn carve(
 ) -> Result<(Vec<Shard>, Order)> {
     let n = lane.rows;
     // A row is compared with `count` leaders, and with those of the parts it goes to, which are the
-    // fewer the smaller these are: least together at the root of what they come to with one leader.
-    let inner = 2 * n * FANOUT[0] * FANOUT[0] * FANOUT[1] / LEAF;
-    let count = inner.isqrt().min(usize::from(u16::MAX));
+    // fewer the smaller these are: least together at the root of what those come to with one leader.
+    let inner = 2 * FANOUT[0] * FANOUT[0] * FANOUT[1] / LEAF;
+    let count = (inner * n).isqrt().min(usize::from(u16::MAX));
     let mut leaders = Gathered::default();
     leaders.gather(lane, Random(seed ^ 1).sample(count, n).into_iter());
     let leaders = leaders.pack(lane);

@@ -18,9 +18,9 @@ use crate::codes::QueryCode;
 use crate::corpus::Corpus;
 use crate::exact::List;
 use crate::kernels::float::Judge;
-use crate::scratch::{Buffer, One};
+use crate::scratch::One;
 use crate::selection::Selection;
-use crate::top_k::Neighbor;
+use crate::top_k::{Neighbor, TopK};
 
 /// Rows that are expanded in a round.
 const WIDTH: usize = 2;
@@ -58,7 +58,7 @@ pub(crate) struct Reach<'a> {
     most: usize,
     k: usize,
     growth: f32,
-    /// So many are kept for the verdict, within the bound or not.
+    /// So many are kept to be expanded and judged, within the bound or not.
     kept: usize,
     /// So many are judged beside the first `k`, and again for each of those that answers.
     spare: usize,
@@ -88,13 +88,14 @@ impl<'a> Reach<'a> {
             let most = expanded.max(kept);
             return Self { allowed, spare, others, ..Self::all(most) };
         }
+        let least = k.max(expanded / NARROWER);
         Self {
             allowed,
-            least: k.max(expanded / NARROWER),
+            least,
             most: kept.max(WIDER * expanded),
             k,
             growth: (expanded as f32 / k as f32).powf(GROWTH),
-            kept,
+            kept: kept.max(least),
             spare,
             others: WIDER * others,
         }
@@ -210,7 +211,7 @@ pub(crate) struct Beam {
 impl Beam {
     fn start(&mut self, reach: &Reach<'_>, rows: usize) {
         self.near.start(reach.most);
-        self.near.floor = reach.least.max(reach.kept);
+        self.near.floor = reach.kept;
         self.others.start(reach.others);
         self.met.drain(..).for_each(|row| self.seen[row as usize / 64] = 0);
         self.scored = 0;
@@ -450,27 +451,26 @@ pub(crate) fn search(
             if beam.is_lost() {
                 return found(walked[i], None);
             }
-            let mut rows = Buffer::new();
-            rows.extend(beam.rows());
             let judge = Judge::new(corpus.metric, queries[walked[i]]);
-            let mut nearest = List::new();
-            let (mut judged, mut late) = (0, 0);
-            rows.iter().take(AHEAD).for_each(|&row| corpus.prefetch(row));
-            while judged < rows.len() && judged < k + reach.spare * (1 + late) {
-                rows.get(judged + AHEAD).into_iter().for_each(|&row| corpus.prefetch(row));
-                corpus.read(rows[judged], wide);
-                let row = Neighbor { distance: judge.distance(wide), row: rows[judged] };
-                judged += 1;
-                // Most come in order.
-                let at = nearest.partition_point(|nearer| *nearer < row);
-                if at < k {
-                    late += usize::from(judged > k);
-                    nearest.truncate(k - 1);
-                    nearest.insert(at, row);
+            let mut nearest = TopK::new(k);
+            let mut ahead = beam.rows();
+            let (mut asked, mut judged, mut late) = (0, 0, 0);
+            for row in beam.rows() {
+                let due = k + reach.spare * (1 + late);
+                if judged == due {
+                    break;
                 }
+                // Nothing is fetched that may not be judged.
+                let wanted = due.min(judged + 1 + AHEAD);
+                ahead.by_ref().take(wanted - asked).for_each(|row| corpus.prefetch(row));
+                asked = wanted;
+                corpus.read(row, wide);
+                let kept = nearest.push(Neighbor { distance: judge.distance(wide), row });
+                late += usize::from(kept && judged >= k);
+                judged += 1;
             }
             corpus.count(|counts| counts.judged += judged as u64);
-            found(walked[i], (nearest.len() == k).then_some(nearest))
+            found(walked[i], (judged >= k).then(|| nearest.into_sorted()))
         });
     });
 }

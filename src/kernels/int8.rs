@@ -264,11 +264,11 @@ impl Panel {
     }
 
     /// Packs a row as column `q`, from its record: its codes, made smaller where `limit` is less than
-    /// [`LIMIT`], and as its scale their step.
+    /// [`LIMIT`], as its scale their step, and its bias.
     pub(crate) fn put_row(&mut self, q: usize, record: &[u8], limit: i8) {
         let mut codes = Buffer::new();
         codes.extend(record[..self.steps * STEP].iter().map(|&code| code as i8));
-        (self.scale[q], ..) = meta(record, self.steps);
+        (self.scale[q], self.bias[q], _) = meta(record, self.steps);
         if limit < LIMIT {
             let limit = i16::from(limit);
             codes.iter_mut().for_each(|code| *code = ((i16::from(*code) * limit + 64) >> 7) as i8);
