@@ -479,6 +479,7 @@ mod x86 {
     use std::arch::x86_64::*;
 
     use super::{GROUP, Group, META, MOST_MARGIN, Panel, Passed, STEP, Sums};
+    use crate::kernels::prefetch;
 
     /// Vectors of 16 numbers, under names that [`kernels`] can share.
     mod zmm {
@@ -673,7 +674,7 @@ mod x86 {
             /// As above.
             #[inline]
             #[target_feature(enable = $features)]
-            unsafe fn $sums<const V: usize>(
+            unsafe fn $sums<const V: usize, const FETCH: bool>(
                 group: Group<'_>,
                 panel: &Panel,
                 vector: usize,
@@ -690,7 +691,16 @@ mod x86 {
                 let mut words = panel.words.as_ptr().cast::<u8>();
                 words = words.wrapping_add(vector * $ops::LANES * STEP);
                 let part = panel.steps / $together;
+                // Processors do not see in time how eight rows go on, each by one word a step: the
+                // next group is asked for while this one is multiplied, a little more than a word of
+                // each row at a time, so that the words behind the codes come too. What lies behind
+                // the last group is fetched in vain.
+                let mut next = record.wrapping_add(GROUP * stride);
                 for _ in 0..part {
+                    if FETCH {
+                        prefetch(next);
+                    }
+                    next = next.wrapping_add($rows * (STEP + 1) * $together);
                     // SAFETY: a step has `lanes` words, of which these vectors are some, and a
                     // record four bytes, by the contract.
                     unsafe {
@@ -791,10 +801,14 @@ mod x86 {
                 for vector in (0..vectors).step_by($vectors) {
                     // SAFETY: this function's contract; the vectors are the panel's.
                     hits |= unsafe {
-                        match (vectors - vector).min($vectors) {
-                            1 => $test::<1>(group, panel, vector, passed),
-                            2 => $test::<2>(group, panel, vector, passed),
-                            _ => $test::<$vectors>(group, panel, vector, passed),
+                        // The first vectors that meet a group have the next one fetched.
+                        match ((vectors - vector).min($vectors), vector) {
+                            (1, 0) => $test::<1, true>(group, panel, 0, passed),
+                            (2, 0) => $test::<2, true>(group, panel, 0, passed),
+                            (_, 0) => $test::<$vectors, true>(group, panel, 0, passed),
+                            (1, _) => $test::<1, false>(group, panel, vector, passed),
+                            (2, _) => $test::<2, false>(group, panel, vector, passed),
+                            _ => $test::<$vectors, false>(group, panel, vector, passed),
                         }
                     };
                 }
@@ -834,7 +848,8 @@ mod x86 {
             ) {
                 // SAFETY: the contract; a row of `out` has a word for every lane of the panel.
                 unsafe {
-                    let sums = $part_sums::<V>(group, panel, vector, row, [$ops::ints(0); V]);
+                    let sums =
+                        $part_sums::<V, false>(group, panel, vector, row, [$ops::ints(0); V]);
                     for (out, sums) in out[row..].iter_mut().zip(sums) {
                         for (v, sum) in sums.into_iter().enumerate() {
                             $ops::store(out.as_mut_ptr().add((vector + v) * $ops::LANES), sum);
@@ -847,7 +862,7 @@ mod x86 {
             ///
             /// As above.
             #[target_feature(enable = $features)]
-            unsafe fn $test<const V: usize>(
+            unsafe fn $test<const V: usize, const FETCH: bool>(
                 group: Group<'_>,
                 panel: &Panel,
                 vector: usize,
@@ -878,7 +893,8 @@ mod x86 {
                 let mut hits = 0;
                 for top in (0..GROUP).step_by($rows) {
                     // SAFETY: the contract.
-                    let sums = unsafe { $test_sums::<V>(group, panel, vector, top, margins) };
+                    let sums =
+                        unsafe { $test_sums::<V, FETCH>(group, panel, vector, top, margins) };
                     for (row, sums) in (top..).zip(sums) {
                         let factor = $ops::floats(group.factor(row, panel.steps));
                         let bias = $ops::floats(group.bias(row, panel.steps));
