@@ -212,7 +212,7 @@ class Faiss(Library):
 
     def __init__(self, threads: int) -> None:
         super().__init__(threads)
-        # Its wheel has an OpenBLAS of 2021, which takes Intel's processors of today for ones of 2004.
+        # Its wheel's OpenBLAS, of 2021, takes Intel's processors of today for ones of 2004.
         cpu = Path("/proc/cpuinfo")
         text = cpu.read_text() if cpu.exists() else ""
         if "GenuineIntel" in text and "avx512bw" in text:

@@ -871,7 +871,7 @@ mod x86 {
                 let first = vector * $ops::LANES;
                 let rounding = $ops::floats(group.ratios.rounding);
                 let norm = $ops::floats(group.ratios.norm);
-                let mut margins = [$ops::ints(1); V];
+                let mut start = [$ops::ints(1); V];
                 let (mut scale, mut threshold) = ([$ops::floats(0.0); V], [$ops::floats(0.0); V]);
                 let mut biases = [$ops::floats(0.0); V];
                 for v in 0..V {
@@ -887,14 +887,13 @@ mod x86 {
                     let margin = $ops::fma(r, rounding, $ops::mul_floats(n, norm));
                     let margin = $ops::mul_floats(margin, $ops::floats(1.0 + 1e-5));
                     let margin = $ops::min(margin, $ops::floats(MOST_MARGIN));
-                    margins[v] = $ops::add(margins[v], $ops::to_ints(margin));
+                    start[v] = $ops::add(start[v], $ops::to_ints(margin));
                     (scale[v], threshold[v]) = (s, t);
                 }
                 let mut hits = 0;
                 for top in (0..GROUP).step_by($rows) {
                     // SAFETY: the contract.
-                    let sums =
-                        unsafe { $test_sums::<V, FETCH>(group, panel, vector, top, margins) };
+                    let sums = unsafe { $test_sums::<V, FETCH>(group, panel, vector, top, start) };
                     for (row, sums) in (top..).zip(sums) {
                         let factor = $ops::floats(group.factor(row, panel.steps));
                         let bias = $ops::floats(group.bias(row, panel.steps));
