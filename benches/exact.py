@@ -213,9 +213,8 @@ class Faiss(Library):
     def __init__(self, threads: int) -> None:
         super().__init__(threads)
         # Its wheel's OpenBLAS, of 2021, takes Intel's processors of today for ones of 2004.
-        cpu = Path("/proc/cpuinfo")
-        text = cpu.read_text() if cpu.exists() else ""
-        if "GenuineIntel" in text and "avx512bw" in text:
+        cpu = processor()
+        if "GenuineIntel" in cpu and "avx512bw" in cpu:
             os.environ.setdefault("OPENBLAS_CORETYPE", "SkylakeX")
         import faiss
 
@@ -473,13 +472,16 @@ def measure_sweep(timeout_s: float) -> list[Row]:
         return []
 
 
+def processor() -> str:
+    """Return what Linux tells of the processor; nothing elsewhere."""
+    return Path("/proc/cpuinfo").read_text() if sys.platform == "linux" else ""
+
+
 def environment(packages: Sequence[str]) -> dict[str, str]:
     """Return what the numbers depend on."""
-    cpu = platform.processor()
-    if sys.platform == "linux":
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        models = (line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-        cpu = next(models, cpu)
+    lines = processor().splitlines()
+    models = (line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    cpu = next(models, platform.processor())
     versions = {package: importlib.metadata.version(package) for package in packages}
     return {
         "date": datetime.date.today().isoformat(),
