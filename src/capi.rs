@@ -293,9 +293,11 @@ struct Failure {
     message: String,
 }
 
-type Outcome<T = ()> = Result<T, Failure>;
+/// What a function's body gives: small where it fails, so that it comes back in registers.
+type Outcome<T = ()> = Result<T, Box<Failure>>;
 
-impl From<Error> for Failure {
+impl From<Error> for Box<Failure> {
+    #[cold]
     fn from(error: Error) -> Self {
         let status = match error {
             Error::DimensionMismatch { .. } | Error::InvalidParameter(_) => OMEN_INVALID_ARGUMENT,
@@ -304,12 +306,13 @@ impl From<Error> for Failure {
             Error::Damaged { .. } => OMEN_DAMAGED,
             Error::Interrupted => OMEN_CANCELLED,
         };
-        Self { status, message: error.to_string() }
+        Self::new(Failure { status, message: error.to_string() })
     }
 }
 
+#[cold]
 fn invalid<T>(message: impl Into<String>) -> Outcome<T> {
-    Err(Failure { status: OMEN_INVALID_ARGUMENT, message: message.into() })
+    Err(Box::new(Failure { status: OMEN_INVALID_ARGUMENT, message: message.into() }))
 }
 
 thread_local! {
@@ -327,7 +330,7 @@ fn call(body: impl FnOnce() -> Outcome) -> omen_status {
     let failure = match catch_unwind(AssertUnwindSafe(body)) {
         Ok(Ok(())) => return OMEN_OK,
         Ok(Err(failure)) => failure,
-        Err(panic) => Failure { status: OMEN_FAULT, message: fault(&*panic) },
+        Err(panic) => Box::new(Failure { status: OMEN_FAULT, message: fault(&*panic) }),
     };
     let text = CString::new(failure.message.replace('\0', " ")).unwrap_or_default();
     // A thread that is ending has no place for it.
@@ -382,13 +385,14 @@ fn split(handle: *const omen_index) -> (usize, u64) {
     ((handle & ((1 << PLACE_BITS) - 1)) as usize, handle >> PLACE_BITS)
 }
 
+#[cold]
 fn no_index<T>(handle: *const omen_index) -> Outcome<T> {
     let message = if handle.is_null() {
         "expected an index, got NULL"
     } else {
         "expected an index, got one that was freed or a pointer to something else"
     };
-    Err(Failure { status: OMEN_INVALID_HANDLE, message: message.to_owned() })
+    Err(Box::new(Failure { status: OMEN_INVALID_HANDLE, message: message.to_owned() }))
 }
 
 /// The index of a handle, which stays while it is in use even if it is freed meanwhile.
@@ -425,12 +429,14 @@ impl omen_index {
 
     /// Rows to be kept, in the type and with the stride that the index was made for.
     unsafe fn rows(&self, vectors: *const c_void, n: u64) -> Outcome<Rows<'static>> {
-        let (dim, stride) = (self.index.dim(), self.row_stride as u64);
-        // SAFETY: handed on.
-        unsafe { rows("vectors", vectors, n, dim, self.dtype, stride) }
+        let (dim, dtype) = (self.index.dim(), self.dtype);
+        let stride = stride("vectors", vectors, n, dim, dtype, self.row_stride as u64)?;
+        // SAFETY: the caller says that so many rows are there, and keeps them as the header tells.
+        Ok(unsafe { Rows::from_raw(vectors.cast(), n as usize, dim, Some(stride), dtype, None) })
     }
 }
 
+#[inline]
 fn dtype(number: omen_dtype, default: DType) -> Outcome<DType> {
     Ok(match number {
         OMEN_DEFAULT => default,
@@ -478,6 +484,7 @@ fn metric_number(metric: Metric) -> omen_metric {
     }
 }
 
+#[inline]
 fn method(number: omen_method) -> Outcome<Method> {
     Ok(match number {
         OMEN_AUTO => Method::Auto,
@@ -488,6 +495,7 @@ fn method(number: omen_method) -> Outcome<Method> {
 }
 
 /// The caller's options, or new ones.
+#[inline]
 unsafe fn options<T: Extensible>(pointer: *const T) -> Outcome<T> {
     if pointer.is_null() {
         return Ok(T::NEW);
@@ -538,37 +546,49 @@ unsafe fn give<T: Extensible>(pointer: *mut T, value: T) {
 const ADDRESSES: u64 = 1 << 56;
 
 /// Bytes of an array, if memory can hold it.
+#[inline(always)]
 fn extent(what: &str, n: u64, bytes: u64) -> Outcome<usize> {
     match n.checked_mul(bytes) {
         Some(extent) if extent <= ADDRESSES => Ok(extent as usize),
-        _ => invalid(format!("{n} {what} of {bytes} bytes each are more than memory can hold")),
+        _ => too_large(what, n, bytes),
     }
 }
 
+#[cold]
+fn too_large<T>(what: &str, n: u64, bytes: u64) -> Outcome<T> {
+    invalid(format!("{n} {what} of {bytes} bytes each are more than memory can hold"))
+}
+
 /// Checks that `n` pieces of so many bytes may lie at an address.
-#[inline]
+#[inline(always)]
 fn reach(what: &str, address: *const c_void, n: u64, bytes: u64) -> Outcome {
     let extent = extent(what, n, bytes)?;
-    if n > 0 && address.is_null() {
-        return invalid(format!("expected {n} {what}, got NULL"));
-    }
-    if address.addr().checked_add(extent).is_none() {
-        return invalid(format!("expected the address of {n} {what}, got {address:?}"));
+    if (n > 0 && address.is_null()) || address.addr().checked_add(extent).is_none() {
+        return out_of_reach(what, address, n);
     }
     Ok(())
 }
 
+#[cold]
+fn out_of_reach<T>(what: &str, address: *const c_void, n: u64) -> Outcome<T> {
+    if address.is_null() {
+        return invalid(format!("expected {n} {what}, got NULL"));
+    }
+    invalid(format!("expected the address of {n} {what}, got {address:?}"))
+}
+
 /// Checks a pointer to `n` values of a type.
-#[inline]
+#[inline(always)]
 fn array<T>(what: &str, pointer: *const T, n: u64) -> Outcome<usize> {
     reach(what, pointer.cast(), n, size_of::<T>() as u64)?;
     if !pointer.is_aligned() {
-        return invalid(format!("expected the address of {n} {what}, got {pointer:?}"));
+        return out_of_reach(what, pointer.cast(), n);
     }
     Ok(n as usize)
 }
 
 /// The caller's array.
+#[inline(always)]
 unsafe fn slice<'a, T>(what: &str, pointer: *const T, n: u64) -> Outcome<&'a [T]> {
     let n = array(what, pointer, n)?;
     if n == 0 {
@@ -578,15 +598,16 @@ unsafe fn slice<'a, T>(what: &str, pointer: *const T, n: u64) -> Outcome<&'a [T]
     Ok(unsafe { std::slice::from_raw_parts(pointer, n) })
 }
 
-/// The caller's vectors.
-unsafe fn rows(
+/// Bytes from one of the caller's vectors to the next, if they may lie where he says.
+#[inline(always)]
+fn stride(
     what: &str,
     data: *const c_void,
     n: u64,
     dim: usize,
     dtype: DType,
     stride: u64,
-) -> Outcome<Rows<'static>> {
+) -> Outcome<usize> {
     let width = (dim * dtype.size()) as u64;
     let stride = if stride == 0 { width } else { stride };
     if stride < width {
@@ -598,8 +619,7 @@ unsafe fn rows(
         return invalid(format!("expected at most 4,294,967,295 {what}, got {n}"));
     }
     reach(what, data, n, stride)?;
-    // SAFETY: the caller says that so many rows are there, and keeps them as the header tells.
-    Ok(unsafe { Rows::from_raw(data.cast(), n as usize, dim, Some(stride as usize), dtype, None) })
+    Ok(stride as usize)
 }
 
 unsafe fn path<'a>(pointer: *const c_char) -> Outcome<&'a Path> {
@@ -627,41 +647,52 @@ struct Question<'a> {
     exact: *mut u8,
 }
 
-unsafe fn question<'a>(
+/// Gives a question to who answers it, rather than back: what was just written waits to be moved.
+#[inline(always)]
+unsafe fn ask<'a>(
     index: &omen_index,
     queries: *const c_void,
     n: u64,
     options: *const omen_search_options,
-) -> Outcome<Question<'a>> {
+    answer: impl FnOnce(&Question<'a>) -> Outcome,
+) -> Outcome {
     // SAFETY: handed on.
     let asked = unsafe { self::options(options)? };
     let (dim, dtype) = (index.index.dim(), dtype(asked.dtype, index.dtype)?);
-    // SAFETY: handed on.
-    let queries = unsafe { rows("queries", queries, n, dim, dtype, asked.row_stride)? };
+    let stride = stride("queries", queries, n, dim, dtype, asked.row_stride)?;
     let mut options = Options::new().method(method(asked.method)?);
     if asked.effort != 0 {
         options = options.effort(usize::try_from(asked.effort).unwrap_or(usize::MAX));
     }
-    // SAFETY: handed on.
-    let (bits, ids) = unsafe {
-        (
-            slice("filter_bits", asked.filter_bits, asked.n_filter_bytes)?,
-            slice("filter_ids", asked.filter_ids, asked.n_filter_ids)?,
-        )
-    };
-    let filter = match (asked.filter_bits.is_null(), asked.filter_ids.is_null()) {
-        (true, true) => None,
-        (false, true) => Some(Filter::Bits(bits)),
-        (true, false) => Some(Filter::Ids(ids)),
-        (false, false) => return invalid("expected filter_bits or filter_ids, got both"),
-    };
-    if let Some(filter) = filter {
-        options = options.filter(filter);
+    let filters = (asked.filter_bits.is_null(), asked.filter_ids.is_null());
+    let empty = asked.n_filter_bytes == 0 && asked.n_filter_ids == 0;
+    if filters != (true, true) || !empty {
+        // SAFETY: handed on.
+        let (bits, ids) = unsafe {
+            (
+                slice("filter_bits", asked.filter_bits, asked.n_filter_bytes)?,
+                slice("filter_ids", asked.filter_ids, asked.n_filter_ids)?,
+            )
+        };
+        options = match filters {
+            (true, true) => options,
+            (false, true) => options.filter(Filter::Bits(bits)),
+            (true, false) => options.filter(Filter::Ids(ids)),
+            (false, false) => return invalid("expected filter_bits or filter_ids, got both"),
+        };
     }
     if !asked.exact.is_null() {
         array("exact", asked.exact, n)?;
     }
-    Ok(Question { queries, options, threads: asked.threads, exact: asked.exact })
+    answer(&Question {
+        // SAFETY: the caller says that so many queries are there, and keeps them until this returns.
+        queries: unsafe {
+            Rows::from_raw(queries.cast(), n as usize, dim, Some(stride), dtype, None)
+        },
+        options,
+        threads: asked.threads,
+        exact: asked.exact,
+    })
 }
 
 /// Writes which answers are exact, where that was asked for.
@@ -840,19 +871,17 @@ pub unsafe extern "C" fn omen_search(
 ) -> omen_status {
     call(|| {
         let index = find(index)?;
-        // SAFETY: handed on.
-        let question = unsafe { question(&index, queries, n_queries, options)? };
         let Some(answers) = n_queries.checked_mul(k) else {
             return invalid(format!("{n_queries} times {k} answers are more than memory can hold"));
         };
         array("ids", ids, answers)?;
         array("distances", distances, answers)?;
         array("counts", counts, n_queries)?;
-        let Question { queries, options, threads, exact } = question;
         let k = k as usize;
-        let write = |hits: &mut Hits| {
-            index.run(threads, |run| {
-                Ok(index.index.search_into(&queries, k, options, run, hits)?)
+        let answer = |question: &Question<'_>, hits: &mut Hits| {
+            let Question { queries, options, threads, exact } = question;
+            index.run(*threads, |run| {
+                Ok(index.index.search_into(queries, k, *options, run, hits)?)
             })?;
             for i in 0..queries.len() {
                 let (found, far) = hits.of(i);
@@ -865,16 +894,22 @@ pub unsafe extern "C" fn omen_search(
                 }
             }
             // SAFETY: handed on.
-            unsafe { give_exact(exact, hits) };
+            unsafe { give_exact(*exact, hits) };
             Ok(())
         };
-        if n_queries > FEW {
-            return write(&mut Hits::default());
+        // SAFETY: handed on.
+        unsafe {
+            ask(&index, queries, n_queries, options, |question| {
+                if n_queries > FEW {
+                    return answer(question, &mut Hits::default());
+                }
+                HITS.with(|hits| match hits.try_borrow_mut() {
+                    Ok(mut hits) => answer(question, &mut hits),
+                    // From the cancel callback of such a call.
+                    Err(_) => answer(question, &mut Hits::default()),
+                })
+            })
         }
-        HITS.with(|hits| match hits.try_borrow_mut() {
-            Ok(mut hits) => write(&mut hits),
-            Err(_) => write(&mut Hits::default()), // from the cancel callback of such a call
-        })
     })
 }
 
@@ -894,25 +929,27 @@ pub unsafe extern "C" fn omen_search_radius(
     call(|| {
         let index = find(index)?;
         let Some(found) = found else { return invalid("expected a callback, got NULL") };
-        // SAFETY: handed on.
-        let question = unsafe { question(&index, queries, n_queries, options)? };
-        let Question { queries, options, threads, exact } = question;
-        let hits = index.run(threads, |run| {
-            Ok(index.index.search_radius_with(&queries, radius, options.filter, run)?)
-        })?;
-        // SAFETY: handed on.
-        unsafe { give_exact(exact, &hits) };
-        for i in 0..queries.len() {
-            let (ids, distances) = hits.of(i);
-            let count = ids.len() as u64;
-            // SAFETY: the caller says that it can be called.
-            let enough =
-                unsafe { found(context, i as u64, count, ids.as_ptr(), distances.as_ptr()) };
-            if enough != 0 {
-                break;
+        let answer = |question: &Question<'_>| {
+            let Question { queries, options, threads, exact } = question;
+            let hits = index.run(*threads, |run| {
+                Ok(index.index.search_radius_with(queries, radius, options.filter, run)?)
+            })?;
+            // SAFETY: handed on.
+            unsafe { give_exact(*exact, &hits) };
+            for i in 0..queries.len() {
+                let (ids, distances) = hits.of(i);
+                let count = ids.len() as u64;
+                // SAFETY: the caller says that it can be called.
+                let enough =
+                    unsafe { found(context, i as u64, count, ids.as_ptr(), distances.as_ptr()) };
+                if enough != 0 {
+                    break;
+                }
             }
-        }
-        Ok(())
+            Ok(())
+        };
+        // SAFETY: handed on.
+        unsafe { ask(&index, queries, n_queries, options, answer) }
     })
 }
 
@@ -946,42 +983,43 @@ pub unsafe extern "C" fn omen_tune(
 ) -> omen_status {
     call(|| {
         let index = find(index)?;
-        // SAFETY: handed on.
-        let question = unsafe { question(&index, queries, n_queries, options)? };
-        let Question { queries: given, threads, .. } = question;
-        let mut asked = omen_recall_report::NEW;
-        if !report.is_null() {
-            // SAFETY: handed on.
-            asked = unsafe { self::options(report.cast_const())? };
-            array("rows of the table", asked.table, asked.table_capacity)?;
-        }
-        let given = (!queries.is_null()).then_some(&given);
-        let k = usize::try_from(k).unwrap_or(usize::MAX);
-        let tuned =
-            index.run(threads, |run| Ok(index.index.tune_with(recall, k, given, run)?))?;
-        if report.is_null() {
-            return Ok(());
-        }
-        for (i, row) in tuned.table.iter().enumerate().take(asked.table_capacity as usize) {
-            let row = omen_recall_row {
-                effort: row.effort as u64,
-                recall: row.recall,
-                queries_per_second: row.queries_per_second,
+        let answer = |question: &Question<'_>| {
+            let mut asked = omen_recall_report::NEW;
+            if !report.is_null() {
+                // SAFETY: handed on.
+                asked = unsafe { self::options(report.cast_const())? };
+                array("rows of the table", asked.table, asked.table_capacity)?;
+            }
+            let given = (!queries.is_null()).then_some(&question.queries);
+            let k = usize::try_from(k).unwrap_or(usize::MAX);
+            let tuned = index
+                .run(question.threads, |run| Ok(index.index.tune_with(recall, k, given, run)?))?;
+            if report.is_null() {
+                return Ok(());
+            }
+            for (i, row) in tuned.table.iter().enumerate().take(asked.table_capacity as usize) {
+                let row = omen_recall_row {
+                    effort: row.effort as u64,
+                    recall: row.recall,
+                    queries_per_second: row.queries_per_second,
+                };
+                // SAFETY: the caller says that there is room for `table_capacity` rows.
+                unsafe { asked.table.add(i).write(row) };
+            }
+            let told = omen_recall_report {
+                recall: tuned.recall,
+                lower_bound: tuned.lower_bound,
+                effort: tuned.effort as u64,
+                queries: tuned.queries as u64,
+                table_len: tuned.table.len() as u64,
+                ..asked
             };
-            // SAFETY: the caller says that there is room for `table_capacity` rows.
-            unsafe { asked.table.add(i).write(row) };
-        }
-        let told = omen_recall_report {
-            recall: tuned.recall,
-            lower_bound: tuned.lower_bound,
-            effort: tuned.effort as u64,
-            queries: tuned.queries as u64,
-            table_len: tuned.table.len() as u64,
-            ..asked
+            // SAFETY: `options` looked at its size.
+            unsafe { give(report, told) };
+            Ok(())
         };
-        // SAFETY: `options` looked at its size.
-        unsafe { give(report, told) };
-        Ok(())
+        // SAFETY: handed on.
+        unsafe { ask(&index, queries, n_queries, options, answer) }
     })
 }
 

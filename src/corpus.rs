@@ -249,6 +249,8 @@ pub(crate) struct Corpus<'a> {
     pub(crate) dim: usize,
     /// All full but the last.
     pub(crate) chunks: &'a [Arc<Chunk>],
+    /// The number of their rows.
+    pub(crate) rows: usize,
     pub(crate) encoder: Option<&'a Encoder>,
     /// The rows that may answer; all if none.
     pub(crate) allowed: Option<&'a Selection>,
@@ -257,11 +259,12 @@ pub(crate) struct Corpus<'a> {
     pub(crate) tally: Option<&'a Tally>,
 }
 
-impl Corpus<'_> {
-    pub(crate) fn rows(&self) -> usize {
-        self.chunks.last().map_or(0, |last| (self.chunks.len() - 1) * CHUNK + last.len())
-    }
+/// The number of rows of chunks that are all full but the last.
+pub(crate) fn rows_of(chunks: &[Arc<Chunk>]) -> usize {
+    chunks.last().map_or(0, |last| (chunks.len() - 1) * CHUNK + last.len())
+}
 
+impl Corpus<'_> {
     /// Copies a row out in float64.
     pub(crate) fn read(&self, row: u32, out: &mut [f64]) {
         self.chunks[row as usize / CHUNK].rows().read(row as usize % CHUNK, out);
@@ -293,6 +296,6 @@ impl Corpus<'_> {
 
     /// The number of rows that may answer.
     pub(crate) fn candidates(&self) -> usize {
-        self.allowed.map_or_else(|| self.rows(), Selection::len)
+        self.allowed.map_or(self.rows, Selection::len)
     }
 }

@@ -12,6 +12,7 @@
 
 use std::any::Any;
 use std::marker::PhantomData;
+use std::ops::Range;
 use std::sync::Arc;
 
 use half::{bf16, f16};
@@ -94,6 +95,7 @@ impl<'a> Rows<'a> {
     /// # Errors
     ///
     /// `InvalidParameter` if `dim` is 0 or does not divide the number of values.
+    #[inline]
     pub fn borrow<T: Element>(values: &'a [T], dim: usize) -> Result<Self> {
         let len = cut(values.len(), dim)?;
         // SAFETY: the slice has `len * dim` numbers, and `'a` keeps it.
@@ -108,6 +110,7 @@ impl<'a> Rows<'a> {
     ///
     /// `data` points to `len` rows of `dim` numbers of `dtype` (aligned or not) that stay
     /// readable as long as `owner` lives, or `'a` if there is none.
+    #[inline]
     pub(crate) unsafe fn from_raw(
         data: *const u8,
         len: usize,
@@ -192,6 +195,7 @@ impl<'a> Rows<'a> {
         }
     }
 
+    #[inline]
     fn row_pointer(&self, row: usize) -> *const u8 {
         assert!(row < self.len, "row {row} of {}", self.len);
         // SAFETY: the row lies inside the block.
@@ -209,29 +213,68 @@ impl<'a> Rows<'a> {
 
     /// Writes row `row` into `out`, widened to float64 without rounding.
     pub(crate) fn read(&self, row: usize, out: &mut [f64]) {
-        crate::kernels::float::dispatch(
-            #[inline(always)]
-            || self.read_here(row, out),
-        );
+        assert_eq!(out.len(), self.dim);
+        self.read_apart::<false>(row..row + 1, out, self.dim);
     }
 
-    /// The same inside of [`crate::kernels::float::dispatch`].
+    /// Writes some rows, `apart` numbers from one to the next, with zeros between them. Stops behind a
+    /// row that holds a number beyond [`LARGEST`], if that is to be `CHECKED`, and tells which.
     #[inline(always)]
-    pub(crate) fn read_here(&self, row: usize, out: &mut [f64]) {
-        assert_eq!(out.len(), self.dim);
-        let data = self.row_pointer(row);
+    pub(crate) fn read_apart<const CHECKED: bool>(
+        &self,
+        rows: Range<usize>,
+        out: &mut [f64],
+        apart: usize,
+    ) -> Option<usize> {
         match self.dtype {
-            DType::F32 => widen::<f32, f64>(data, out, f64::from),
-            DType::F64 => widen::<f64, f64>(data, out, |x| x),
-            DType::I8 => widen::<i8, f64>(data, out, f64::from),
-            DType::U8 => widen::<u8, f64>(data, out, f64::from),
-            DType::F16 => widen::<u16, f64>(data, out, |bits| f64::from(half(bits))),
-            DType::BF16 => {
-                widen::<u16, f64>(data, out, |bits| {
-                    f64::from(f32::from_bits(u32::from(bits) << 16))
-                });
+            DType::F32 => self.widen::<CHECKED, f32>(rows, out, apart, f64::from),
+            DType::F64 => self.widen::<CHECKED, f64>(rows, out, apart, |x| x),
+            DType::I8 => self.widen::<CHECKED, i8>(rows, out, apart, f64::from),
+            DType::U8 => self.widen::<CHECKED, u8>(rows, out, apart, f64::from),
+            DType::F16 => {
+                self.widen::<CHECKED, u16>(rows, out, apart, |bits| f64::from(half(bits)))
             }
+            DType::BF16 => self.widen::<CHECKED, u16>(rows, out, apart, |bits| {
+                f64::from(f32::from_bits(u32::from(bits) << 16))
+            }),
         }
+    }
+
+    /// A loop of its own for each number type: in one for all, all would be made ready for each.
+    #[inline(always)]
+    fn widen<const CHECKED: bool, T: Copy>(
+        &self,
+        rows: Range<usize>,
+        out: &mut [f64],
+        apart: usize,
+        convert: impl Fn(T) -> f64,
+    ) -> Option<usize> {
+        crate::kernels::float::dispatch_many(
+            out.len(),
+            #[inline(always)]
+            || {
+                let mut out = &mut *out;
+                for row in rows.clone() {
+                    let data = self.row_pointer(row).cast::<T>();
+                    let (here, later) = out.split_at_mut(apart);
+                    let (numbers, rest) = here.split_at_mut(self.dim);
+                    let mut fine = true;
+                    for (j, slot) in numbers.iter_mut().enumerate() {
+                        // SAFETY: `Rows` promises `dim` readable numbers from `data`, of which
+                        // `numbers` are as many, and every bit pattern is a value of `T` (all are
+                        // numbers).
+                        *slot = convert(unsafe { data.add(j).read_unaligned() });
+                        fine &= !CHECKED || slot.abs() <= LARGEST;
+                    }
+                    rest.fill(0.0);
+                    if !fine {
+                        return Some(row);
+                    }
+                    out = later;
+                }
+                None
+            },
+        )
     }
 
     /// Checks that every number is finite and that its square will not overflow.
@@ -274,6 +317,7 @@ impl Rows<'static> {
 }
 
 /// The rows that `values` numbers make.
+#[inline]
 fn cut(values: usize, dim: usize) -> Result<usize> {
     if dim == 0 || !values.is_multiple_of(dim) {
         return Err(Error::invalid(format!("cannot cut {values} values into rows of {dim}")));
@@ -331,16 +375,6 @@ pub(crate) fn check_row(row: &[f64], what: &'static str, number: usize) -> Resul
         "drop or impute such rows first, for example with numpy.isfinite(X).all(axis=1)"
     };
     Err(Error::BadNumber { what, row: number, value: format!("{bad}"), advice })
-}
-
-#[inline(always)]
-fn widen<T: Copy, U>(data: *const u8, out: &mut [U], convert: impl Fn(T) -> U) {
-    let data = data.cast::<T>();
-    for (j, slot) in out.iter_mut().enumerate() {
-        // SAFETY: `Rows` promises `dim` readable numbers from `data`, `out` is `dim` long, and
-        // every bit pattern is a value of `T` (all are numbers).
-        *slot = convert(unsafe { data.add(j).read_unaligned() });
-    }
 }
 
 /// A number of half precision in float32, by operations that a compiler makes vectors of: the

@@ -74,17 +74,20 @@ pub struct Run<'a> {
 
 impl<'a> Run<'a> {
     /// On all processors, and nobody hears of it.
+    #[inline]
     pub fn new() -> Self {
         // A box of nothing takes no memory.
         Self { threads: None, monitor: Box::leak(Box::new(Silent)) }
     }
 
     /// On so many threads, the calling one among them.
+    #[inline]
     pub fn threads(self, threads: usize) -> Self {
         Self { threads: Some(threads), ..self }
     }
 
     /// Tells `monitor` of progress; it may stop the call.
+    #[inline]
     pub fn monitor(self, monitor: &'a mut dyn Monitor) -> Self {
         Self { monitor, ..self }
     }
@@ -94,6 +97,7 @@ impl<'a> Run<'a> {
     /// # Errors
     ///
     /// `InvalidParameter` for no threads.
+    #[inline]
     pub(crate) fn parts(self) -> Result<(usize, &'a mut dyn Monitor)> {
         match self.threads {
             Some(0) => Err(Error::invalid("expected threads of at least 1, got 0")),

@@ -116,7 +116,7 @@ fn row_of(entry: u64) -> u32 {
 impl Candidates {
     fn new(corpus: Corpus<'_>, most: usize) -> Self {
         let chunks = corpus.chunks.iter().map(|chunk| Mutex::new(vec![0; chunk.len() * most]));
-        Self { most, chunks: chunks.collect(), cuts: Cuts::new(corpus.rows()) }
+        Self { most, chunks: chunks.collect(), cuts: Cuts::new(corpus.rows) }
     }
 
     fn cut(&self, row: u32) -> f32 {
@@ -217,7 +217,7 @@ impl Cells {
         let Some(encoder) = corpus.encoder.filter(|_| corpus.candidates() > 0) else {
             return Ok(None);
         };
-        let all: Vec<u32> = (0..corpus.rows() as u32).collect();
+        let all: Vec<u32> = (0..corpus.rows as u32).collect();
         let rows: Vec<u32> =
             all.iter().copied().filter(|&row| corpus.is_allowed(row as usize)).collect();
         let count = ((rows.len() as f64).sqrt() * CELLS) as usize;
@@ -289,7 +289,7 @@ impl Cells {
     ) -> Result<Candidates> {
         let candidates = Candidates::new(corpus, most);
         let visits = visits.min(self.len());
-        let all: Vec<u32> = (0..corpus.rows() as u32).collect();
+        let all: Vec<u32> = (0..corpus.rows as u32).collect();
         for from in (0..visits).step_by(KNOWN) {
             let later;
             let known = if from == 0 {
@@ -322,7 +322,7 @@ impl Cells {
     ) -> Result<()> {
         let Some(encoder) = corpus.encoder.filter(|_| !range.is_empty()) else { return Ok(()) };
         let mut visitors = vec![Vec::new(); self.len()];
-        for row in (0..corpus.rows()).filter(|&row| corpus.is_allowed(row)) {
+        for row in (0..corpus.rows).filter(|&row| corpus.is_allowed(row)) {
             for &cell in &visits.of(row)[range.clone()] {
                 visitors[usize::from(cell)].push(row as u32);
             }

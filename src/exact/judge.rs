@@ -3,11 +3,11 @@
 use std::cell::RefCell;
 use std::ops::Range;
 
-use super::{Answer, Goal};
+use super::{Answer, BRIEF, BRIEF_ROW, Goal};
 use crate::corpus::{CHUNK, Corpus};
 use crate::error::Result;
-use crate::kernels::float::{self, Judge};
-use crate::rows::{LARGEST, Rows, check_row};
+use crate::kernels::float::{Judge, UNIT};
+use crate::rows::{Rows, check_row};
 use crate::scratch::{Buffer, One};
 use crate::selection::Selection;
 use crate::threads::Worker;
@@ -26,7 +26,7 @@ pub(super) fn all(
     let mut row = Buffer::filled(corpus.dim, 0.0);
     corpus.count(|counts| {
         let allowed = |row: &usize| corpus.allowed.is_none_or(|allowed| allowed.contains(*row));
-        let end = corpus.rows().min(chunks.end * CHUNK);
+        let end = corpus.rows.min(chunks.end * CHUNK);
         counts.by_judge += queries.len();
         counts.judged +=
             (queries.len() * (chunks.start * CHUNK..end).filter(allowed).count()) as u64;
@@ -52,77 +52,68 @@ pub(super) fn all(
     }
 }
 
-thread_local! {
-    /// The numbers of a query and of a row, and what was found: kept from call to call.
-    static BRIEF: RefCell<(Vec<f64>, Vec<Neighbor>)> = const { RefCell::new((vec![], vec![])) };
+const _: () = assert!(BRIEF / BRIEF_ROW <= CHUNK);
+
+/// The numbers of a few queries and rows, and what was found.
+#[repr(align(64))] // what was just written is read again at once, which takes longer across two lines
+struct Brief {
+    numbers: [f64; BRIEF],
+    near: [Neighbor; BRIEF / BRIEF_ROW],
 }
 
-/// Answers a few queries from a few rows with as little ado as can be, by `found(neighbors)` for one
+thread_local! {
+    /// Kept from call to call, and nothing to be dropped, so that it is there at once.
+    static KEPT: RefCell<Brief> = const {
+        let none = Neighbor { distance: 0.0, row: 0 };
+        RefCell::new(Brief { numbers: [0.0; BRIEF], near: [none; BRIEF / BRIEF_ROW] })
+    };
+}
+
+/// Answers a few queries from so few rows with as little ado as can be, by `found(neighbors)` for one
 /// after another; by nothing if a query is refused.
+#[inline(always)]
 pub(super) fn brief(
-    corpus: Corpus<'_>,
+    corpus: &Corpus<'_>,
     queries: &Rows<'_>,
     goal: Goal,
     mut found: impl FnMut(&[Neighbor]),
 ) -> Result<()> {
-    BRIEF.with_borrow_mut(|(numbers, near)| {
-        // On lines of the cache: what was just written is read again at once, which takes longer where
-        // it lies across two.
-        let room = corpus.dim.next_multiple_of(8);
-        numbers.resize(2 * room + 8, 0.0);
-        let start = numbers.as_ptr().align_offset(64).min(8);
-        let (query, row) = numbers[start..].split_at_mut(room);
-        let (query, row) = (&mut query[..corpus.dim], &mut row[..corpus.dim]);
-        // Loops, not iterators' methods, which would not be inlined into the instruction set.
-        let bad = float::dispatch(
-            #[inline(always)]
-            || {
-                for i in 0..queries.len() {
-                    queries.read_here(i, query);
-                    let mut fine = true;
-                    for x in &*query {
-                        fine &= x.abs() <= LARGEST;
-                    }
-                    if !fine {
-                        return Some(i);
-                    }
-                }
-                None
-            },
-        );
-        if let Some(i) = bad {
-            return check_row(query, "queries", i);
+    // Vectors are short here as a rule, and quicker judged with zeros behind them.
+    let room = corpus.dim.next_multiple_of(UNIT);
+    let mut outcome = Ok(());
+    KEPT.with_borrow_mut(|Brief { numbers, near }| {
+        let (asked, rest) = numbers.split_at_mut(queries.len() * room);
+        let there = &mut rest[..corpus.rows * room];
+        if let Some(bad) = queries.read_apart::<true>(0..queries.len(), asked, room) {
+            outcome = check_row(&asked[bad * room..][..corpus.dim], "queries", bad);
+            return;
+        }
+        // There is one, or none.
+        if let Some(chunk) = corpus.chunks.first() {
+            chunk.rows().read_apart::<false>(0..corpus.rows, there, room);
         }
         for i in 0..queries.len() {
-            if queries.len() > 1 {
-                queries.read(i, query);
-            }
-            let judge = Judge::new(corpus.metric, query);
-            near.clear();
-            for (c, chunk) in corpus.chunks.iter().enumerate() {
-                let rows = chunk.rows();
-                let allowed = |i: usize| corpus.allowed.is_none_or(|a| a.contains(c * CHUNK + i));
-                // One way into the instruction set for all rows.
-                float::dispatch(
-                    #[inline(always)]
-                    || {
-                        for i in 0..rows.len() {
-                            if allowed(i) {
-                                rows.read_here(i, row);
-                                let distance = judge.distance_here(row);
-                                near.push(Neighbor { distance, row: (c * CHUNK + i) as u32 });
-                            }
-                        }
-                    },
-                );
-            }
+            let query = &asked[i * room..][..room];
+            let (mut row, mut count) = (0, 0);
+            Judge::new(corpus.metric, query).distances(
+                there,
+                #[inline(always)]
+                |distance| {
+                    if corpus.is_allowed(row as usize) {
+                        near[count] = Neighbor { distance, row };
+                        count += 1;
+                    }
+                    row += 1;
+                },
+            );
+            let near = &mut near[..count];
             near.sort_unstable();
-            match goal {
-                Goal::Nearest(k) => near.truncate(k),
-                Goal::Within(radius) => near.retain(|near| near.distance <= radius),
-            }
-            found(near);
+            let answers = match goal {
+                Goal::Nearest(k) => k.min(count),
+                Goal::Within(radius) => near.partition_point(|near| near.distance <= radius),
+            };
+            found(&near[..answers]);
         }
-        Ok(())
-    })
+    });
+    outcome
 }

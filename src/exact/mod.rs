@@ -46,8 +46,8 @@ const COPY_NS: f64 = 40.0;
 const VERDICTS_NS: f64 = 10_000.0;
 /// Numbers, and so many more for each row, below which making ready would take longer than judging every
 /// row at once: a microsecond or two.
-const BRIEF: u64 = 1 << 12;
-const BRIEF_ROW: u64 = 32;
+const BRIEF: usize = 1 << 12;
+const BRIEF_ROW: usize = 32;
 
 /// The neighbours of a query, nearest first.
 pub(crate) type List = Buffer<Neighbor>;
@@ -131,7 +131,7 @@ pub(crate) fn costs(corpus: Corpus<'_>, encoder: &Encoder, queries: usize) -> f6
     };
     let rate = if queries < 16 { f64::min(rate, 28.0) } else { rate };
     let swept = encoder.swept() as f64 / rate;
-    let (rows, candidates) = (corpus.rows() as f64, corpus.candidates() as f64);
+    let (rows, candidates) = (corpus.rows as f64, corpus.candidates() as f64);
     let sweep = rows * swept;
     // Few rows that may answer are copied together once for each block.
     let packed = candidates * (swept + COPY_NS / queries.min(BLOCK) as f64);
@@ -144,14 +144,16 @@ pub(crate) fn costs(corpus: Corpus<'_>, encoder: &Encoder, queries: usize) -> f6
 /// # Errors
 ///
 /// `BadNumber` if a query is not finite; then nothing was found.
+#[inline(always)] // and by reference: a copy waits for what was just written
 pub(crate) fn brief(
-    corpus: Corpus<'_>,
+    corpus: &Corpus<'_>,
     queries: &Rows<'_>,
     goal: Goal,
     found: impl FnMut(&[Neighbor]),
 ) -> Result<bool> {
-    let rows = queries.len() as u64 * (1 + corpus.rows() as u64);
-    let brief = rows * (BRIEF_ROW + corpus.dim as u64) < BRIEF;
+    // Rows are read also where there is no query.
+    let read = queries.len().max(1).saturating_mul(1 + corpus.rows);
+    let brief = read.saturating_mul(BRIEF_ROW + corpus.dim) < BRIEF;
     if brief {
         judge::brief(corpus, queries, goal, found)?;
         corpus.count(|counts| {
@@ -196,7 +198,7 @@ pub(crate) fn search(
         within @ Goal::Within(_) => within,
     };
     let width = corpus.encoder.map_or(corpus.dim, Encoder::swept);
-    let total = (n * width) as u64 * corpus.rows() as u64;
+    let total = (n * width) as u64 * corpus.rows as u64;
     queries.check("queries")?;
     if n == 0 || corpus.candidates() == 0 {
         return Ok((0..n).map(|_| List::new()).collect());
@@ -257,8 +259,8 @@ fn way<'a>(corpus: Corpus<'a>, queries: &Rows, goal: Goal) -> Way<'a> {
     let Some(encoder) = corpus.encoder else { return Way::Judge };
     // A verdict costs as much as the sweep of some dozens of rows.
     let enough = match goal {
-        Goal::Nearest(k) => (4 * k).max(corpus.rows() / 32).max(128),
-        Goal::Within(_) => (corpus.rows() / 32).max(128),
+        Goal::Nearest(k) => (4 * k).max(corpus.rows / 32).max(128),
+        Goal::Within(_) => (corpus.rows / 32).max(128),
     };
     if corpus.candidates() < enough {
         corpus.count(|counts| counts.few = true);

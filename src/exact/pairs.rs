@@ -102,7 +102,7 @@ pub(crate) fn pairs(
     threads: usize,
     stages: &mut Stages<'_>,
 ) -> Result<Vec<Option<List>>> {
-    let n = corpus.rows();
+    let n = corpus.rows;
     let (Some(encoder), Some(fine_encoder)) = (corpus.encoder, fine.encoder) else {
         return Ok((0..n).map(|_| None).collect());
     };
@@ -273,7 +273,7 @@ impl Pairs<'_> {
     /// other.
     fn block(&self, first: usize, worker: &Worker<'_>) {
         let corpus = self.corpus;
-        let count = COLUMNS.min(corpus.rows() - first);
+        let count = COLUMNS.min(corpus.rows - first);
         let cut = |row: usize| self.cuts.get(row);
         let Some(mut columns) = columns(corpus, self.encoder, first, count, cut) else { return };
         let mut numbers = Numbers::new(corpus.dim);
@@ -453,7 +453,7 @@ pub(crate) fn groups(
     threads: usize,
     stages: &mut Stages<'_>,
 ) -> Result<Vec<u32>> {
-    let n = corpus.rows();
+    let n = corpus.rows;
     let sets = Sets::new(n);
     let mut repeated = vec![false; n];
     for (row, first) in known {

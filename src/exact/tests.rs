@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::codes::Scratch;
-use crate::corpus::{CHUNK, Chunk};
+use crate::corpus::{CHUNK, Chunk, rows_of};
 use crate::kernels::float::Judge;
 use crate::metric::Metric;
 use crate::random::Random;
@@ -95,8 +95,8 @@ impl Set {
 
     fn corpus<'a>(&'a self, allowed: Option<&'a Selection>, isa: Isa) -> Corpus<'a> {
         let (metric, dim, chunks) = (self.metric, self.dim, &self.chunks[..]);
-        let encoder = self.encoder.as_ref();
-        Corpus { metric, dim, chunks, encoder, allowed, isa, tally: None }
+        let (rows, encoder) = (rows_of(chunks), self.encoder.as_ref());
+        Corpus { metric, dim, chunks, rows, encoder, allowed, isa, tally: None }
     }
 
     /// Every row by its distance: what the definition says.
@@ -303,6 +303,48 @@ fn queries(random: &mut Random, values: &[f64], dim: usize) -> Vec<f64> {
         }));
     }
     queries
+}
+
+/// Zeros behind short vectors change no bit, and none of an earlier call is left there.
+#[test]
+fn brief_answers_have_the_bits_of_the_definition() {
+    let mut random = Random(SEED);
+    let metrics = PRODUCTS.into_iter().chain([Metric::Manhattan, Metric::Chebyshev]);
+    let dims = || (1..28).chain([67, 700]);
+    for (metric, dim) in metrics.flat_map(|metric| dims().map(move |dim| (metric, dim))) {
+        let (queries, n) = [(1, 1), (1, 2 + random.below(50 / dim + 2)), (3, 7)][dim % 3];
+        let values = random.normals(n * dim);
+        let narrow = values.iter().map(|&x| x as f32).collect();
+        let narrow = Set::new(metric, Rows::from_vec::<f32>(narrow, dim).unwrap(), n, usize::MAX);
+        let set = Set::from_values(metric, values, dim);
+        let asked = Rows::from_vec(random.normals(queries * dim), dim).unwrap();
+        let mut some = Selection::none(n);
+        (0..n).filter(|row| row % 2 == 0).for_each(|row| some.insert(row));
+        for (set, allowed) in [(&set, None), (&narrow, None), (&set, Some(&some))] {
+            let there = |near: &Neighbor| allowed.is_none_or(|a| a.contains(near.row as usize));
+            let mut query = vec![0.0; dim];
+            let mut twins = Vec::new();
+            for i in 0..queries {
+                asked.read(i, &mut query);
+                twins.push(set.twin(&query).into_iter().filter(there).collect::<Vec<_>>());
+            }
+            let corpus = set.corpus(allowed, Isa::current().unwrap());
+            let far = twins[0][twins[0].len() / 2].distance;
+            for goal in [Goal::Nearest(3), Goal::Within(far)] {
+                let mut found = Vec::new();
+                let is_brief = brief(&corpus, &asked, goal, |near| found.push(near.to_vec()));
+                assert!(is_brief.unwrap() && found.len() == queries);
+                for (found, twin) in found.iter().zip(&twins) {
+                    let within = |near: &&Neighbor| near.distance <= far;
+                    let expected: Vec<Neighbor> = match goal {
+                        Goal::Nearest(k) => twin.iter().take(k).copied().collect(),
+                        Goal::Within(_) => twin.iter().take_while(within).copied().collect(),
+                    };
+                    set.compare(found, &expected, "brief");
+                }
+            }
+        }
+    }
 }
 
 #[test]

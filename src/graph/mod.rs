@@ -314,7 +314,7 @@ impl<'a> Lane<'a> {
         together: &'a Arc<Together>,
         walks: usize,
     ) -> Option<Self> {
-        let encoder = corpus.encoder.filter(|_| corpus.rows() <= MOST_ROWS)?;
+        let encoder = corpus.encoder.filter(|_| corpus.rows <= MOST_ROWS)?;
         let chunks = corpus.chunks;
         let steps = encoder.steps();
         let stride = int8::record_bytes(steps);
@@ -322,7 +322,7 @@ impl<'a> Lane<'a> {
         // One query after another takes nothing from the heap.
         let pays = walks > 1
             && chunks.len() <= walks.saturating_mul(CHUNKS_OF_A_WALK)
-            && head.len() < corpus.rows() * stride;
+            && head.len() < corpus.rows * stride;
         let records = pays.then(|| chunks.iter().map(|chunk| chunk.records()));
         let records: Option<Vec<&[u8]>> = records.and_then(Iterator::collect);
         Some(Self {
@@ -336,7 +336,7 @@ impl<'a> Lane<'a> {
             stride,
             padded: (steps * STEP).next_multiple_of(int8::DOTS_UNIT),
             zero: int8::zero(corpus.isa),
-            rows: corpus.rows(),
+            rows: corpus.rows,
             lift,
         })
     }

@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::codes::Scratch;
+use crate::corpus::rows_of;
 use crate::metric::Metric;
 use crate::random::Random;
 use crate::rows::Rows;
@@ -43,9 +44,9 @@ impl Data {
         let codes = self.chunks.iter().filter_map(|chunk| chunk.codes(&self.encoder));
         let lift = self.encoder.lift(codes);
         let (metric, dim, chunks) = (self.metric, self.dim, &self.chunks[..]);
-        let encoder = Some(&self.encoder);
+        let (rows, encoder) = (rows_of(chunks), Some(&self.encoder));
         Lane::new(
-            Corpus { metric, dim, chunks, encoder, allowed: None, isa, tally: None },
+            Corpus { metric, dim, chunks, rows, encoder, allowed: None, isa, tally: None },
             lift,
             &self.together,
             usize::MAX,

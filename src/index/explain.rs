@@ -88,12 +88,12 @@ impl Index<'_> {
         let milliseconds = |start: Instant| start.elapsed().as_secs_f64() * 1e3;
         let start = Instant::now();
         let goal = Goal::Nearest(k);
-        let (state, selection) = self.asked(queries, goal, options)?;
+        let (state, selection) = self.asked(queries, goal, &options)?;
         let filter_milliseconds = options.filter.map_or(0.0, |_| milliseconds(start));
         let tally = Tally::default();
         let corpus = Corpus { tally: Some(&tally), ..self.corpus(&state, selection.as_deref()) };
         let mut hits = Hits::default();
-        self.answer_from(&state, corpus, queries, goal, options, (1, monitor), &mut hits)?;
+        self.answer_from(&state, corpus, queries, goal, &options, (1, monitor), &mut hits)?;
         let milliseconds = milliseconds(start);
         let allowed = corpus.candidates();
         let counts = tally.into_counts();

@@ -320,7 +320,7 @@ impl Index<'_> {
         let tally = Tally::default();
         let live = state.live.as_deref();
         let corpus = Corpus { tally: Some(&tally), ..self.corpus(state, live) };
-        let options = Options::new().method(Method::Exact);
+        let options = &Options::new().method(Method::Exact);
         let (goal, mut hits) = (Goal::Nearest(OCCURRENCE_K), Hits::default());
         self.answer_from(state, corpus, &queries, goal, options, (threads, monitor), &mut hits)?;
         let counts = tally.into_counts();

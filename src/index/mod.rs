@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Instant;
 
 use crate::codes::{Codes, Encoder, Scratch};
-use crate::corpus::{CHUNK, Chunk, Corpus, PIECES, Store, Together, room};
+use crate::corpus::{CHUNK, Chunk, Corpus, PIECES, Store, Together, room, rows_of};
 use crate::error::{Error, Result};
 use crate::exact::{self, Goal, List};
 use crate::graph::{self, Check, Edit, Graph, Lane, Reach};
@@ -258,7 +258,7 @@ impl Hits {
 
 impl State {
     fn rows(&self) -> usize {
-        self.chunks.last().map_or(0, |last| (self.chunks.len() - 1) * CHUNK + last.len())
+        rows_of(&self.chunks)
     }
 
     fn len(&self) -> usize {
@@ -324,14 +324,23 @@ impl State {
         selection
     }
 
+    /// The rows that are not removed and pass a filter; all if none.
+    #[inline]
     fn selection(
         &self,
         filter: Option<Filter<'_>>,
         places: Option<&HashMap<i64, u32>>,
     ) -> Result<Option<Arc<Selection>>> {
+        filter.map_or_else(|| Ok(self.live.clone()), |filter| self.filtered(filter, places))
+    }
+
+    fn filtered(
+        &self,
+        filter: Filter<'_>,
+        places: Option<&HashMap<i64, u32>>,
+    ) -> Result<Option<Arc<Selection>>> {
         match filter {
-            None => Ok(self.live.clone()),
-            Some(Filter::Mask(mask)) => {
+            Filter::Mask(mask) => {
                 if mask.len() != self.len() {
                     return Err(Error::invalid(format!(
                         "expected a boolean filter with one value for each of the {} rows, in the \
@@ -345,7 +354,7 @@ impl State {
                     Some(_) => self.selected(|place| mask[place]),
                 })))
             }
-            Some(Filter::Bits(bits)) => {
+            Filter::Bits(bits) => {
                 if bits.len() != self.len().div_ceil(8) {
                     return Err(Error::invalid(format!(
                         "expected a filter of {} bytes, with one bit for each of the {} rows, got {}",
@@ -360,7 +369,7 @@ impl State {
                     Some(_) => self.selected(bit),
                 })))
             }
-            Some(Filter::Ids(ids)) => {
+            Filter::Ids(ids) => {
                 let mut selection = Selection::none(self.rows());
                 for &id in ids {
                     let row = self.row(id, places).ok_or_else(|| unknown(id, "filter"))?;
@@ -368,16 +377,16 @@ impl State {
                 }
                 Ok(Some(Arc::new(selection)))
             }
-            Some(Filter::IdBits { first, bits }) => {
+            Filter::IdBits { first, bits } => {
                 let chunks = self.ids.iter().map(|ids| ids.as_slice());
                 let mut selection = Selection::of_id_bits(chunks, first, bits);
                 self.live.iter().for_each(|live| selection.intersect(live));
                 Ok(Some(Arc::new(selection)))
             }
-            Some(Filter::All(filters)) => {
+            Filter::All(filters) => {
                 let mut all = self.live.clone();
                 for &filter in filters {
-                    let one = self.selection(Some(filter), places)?;
+                    let one = self.filtered(filter, places)?;
                     all = match (all, one) {
                         (Some(mut all), Some(one)) => {
                             Arc::make_mut(&mut all).intersect(&one);
@@ -639,7 +648,7 @@ impl<'a> Index<'a> {
         run: Run<'_>,
         hits: &mut Hits,
     ) -> Result<()> {
-        self.answer(queries, Goal::Nearest(k), options, run, hits)
+        self.answer(queries, Goal::Nearest(k), &options, run, hits)
     }
 
     /// Finds every row at most `radius` from each query, nearest first; equal distances by row.
@@ -666,7 +675,7 @@ impl<'a> Index<'a> {
     ) -> Result<Hits> {
         let mut hits = Hits::default();
         let options = Options { filter, ..Options::new() };
-        self.answer(queries, Goal::Within(radius), options, run, &mut hits)?;
+        self.answer(queries, Goal::Within(radius), &options, run, &mut hits)?;
         Ok(hits)
     }
 
@@ -674,7 +683,7 @@ impl<'a> Index<'a> {
         &self,
         queries: &Rows<'_>,
         goal: Goal,
-        options: Options<'_>,
+        options: &Options<'_>,
         run: Run<'_>,
         hits: &mut Hits,
     ) -> Result<()> {
@@ -686,7 +695,7 @@ impl<'a> Index<'a> {
 
     /// What a search sees, and the rows of it that may answer; refuses what cannot be answered.
     #[inline(always)] // a small search takes less time than a few moves more
-    fn asked(&self, queries: &Rows<'_>, goal: Goal, options: Options<'_>) -> Result<Seen> {
+    fn asked(&self, queries: &Rows<'_>, goal: Goal, options: &Options<'_>) -> Result<Seen> {
         match goal {
             Goal::Nearest(0) => return Err(Error::invalid("expected k of at least 1, got 0")),
             Goal::Within(radius) if radius.is_nan() => {
@@ -721,7 +730,7 @@ impl<'a> Index<'a> {
         corpus: Corpus<'_>,
         queries: &Rows<'_>,
         goal: Goal,
-        options: Options<'_>,
+        options: &Options<'_>,
         (threads, monitor): (usize, &mut dyn Monitor),
         hits: &mut Hits,
     ) -> Result<()> {
@@ -731,7 +740,7 @@ impl<'a> Index<'a> {
         };
         hits.begin(k);
         let walks = state.graph.is_some() && options.method == Method::Graph;
-        if !walks && exact::brief(corpus, queries, goal, |list| hits.push(state, list, true))? {
+        if !walks && exact::brief(&corpus, queries, goal, |list| hits.push(state, list, true))? {
             return state.sound();
         }
         let walked = match goal {
@@ -760,7 +769,7 @@ impl<'a> Index<'a> {
         corpus: Corpus<'_>,
         queries: &Rows<'_>,
         k: usize,
-        options: Options<'_>,
+        options: &Options<'_>,
         (threads, monitor): (usize, &mut dyn Monitor),
     ) -> Result<Option<Walked>> {
         let (Some(graph), Some(encoder)) = (&state.graph, corpus.encoder) else { return Ok(None) };
@@ -770,7 +779,7 @@ impl<'a> Index<'a> {
         }
         // A filter leaves fewer rows to look at, and a walk more to come to: the cheaper way, always.
         let effort = options.effort.unwrap_or(state.effort.max(k + k / 2));
-        let effort = effort.min(corpus.rows()).max(k);
+        let effort = effort.min(corpus.rows).max(k);
         let share = corpus.candidates() as f64 / state.len() as f64;
         let expanded = effort + graph::between(share, k) as usize;
         let walk_ns = graph::walk_costs(corpus, encoder, expanded);
@@ -897,6 +906,7 @@ impl<'a> Index<'a> {
             metric: self.metric,
             dim: self.dim,
             chunks: &state.chunks,
+            rows: state.rows(),
             encoder: state.encoder.as_deref(),
             allowed,
             isa: self.isa,

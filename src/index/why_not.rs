@@ -85,7 +85,7 @@ impl Index<'_> {
         if query.len() != 1 {
             return Err(Error::invalid(format!("expected one query, got {}", query.len())));
         }
-        let (state, selection) = self.asked(query, Goal::Nearest(k), options)?;
+        let (state, selection) = self.asked(query, Goal::Nearest(k), &options)?;
         query.check("queries")?;
         let corpus = self.corpus(&state, selection.as_deref());
         let mut why = WhyNot {
@@ -117,7 +117,7 @@ impl Index<'_> {
         let mut found = |options: Options<'_>| -> Result<bool> {
             let mut hits = Hits::default();
             let run = (threads, &mut *monitor as &mut dyn Monitor);
-            self.answer_from(&state, corpus, query, Goal::Nearest(k), options, run, &mut hits)?;
+            self.answer_from(&state, corpus, query, Goal::Nearest(k), &options, run, &mut hits)?;
             Ok(hits.ids.contains(&id))
         };
         if corpus.allowed.is_some_and(|allowed| !allowed.contains(row)) {

@@ -15,6 +15,8 @@ use super::{Isa, isa};
 use crate::metric::Metric;
 
 const LANES: usize = 32;
+/// Short vectors are as long as this once zeros are added to them, which change no distance.
+pub(crate) const UNIT: usize = 8;
 
 /// pulp's token for the instruction set in use.
 fn arch() -> Arch {
@@ -67,7 +69,22 @@ impl<R, F: FnMut() -> R> pulp::WithSimd for Loop<F> {
 /// The closure must be `#[inline(always)]`: only what is inlined here is compiled so.
 #[inline(always)]
 pub(crate) fn dispatch<R>(body: impl FnMut() -> R) -> R {
-    arch().dispatch(Loop(body))
+    match arch() {
+        Arch::Scalar => plain(body),
+        wide => wide.dispatch(Loop(body)),
+    }
+}
+
+/// The same where so few numbers may be looked at that the way there and back takes longer.
+#[inline(always)]
+pub(crate) fn dispatch_many<R>(numbers: usize, mut body: impl FnMut() -> R) -> R {
+    if numbers <= 64 { body() } else { dispatch(body) }
+}
+
+/// Out of line: a caller that another instruction set is taken from need not make this ready.
+#[inline(never)]
+fn plain<R>(mut body: impl FnMut() -> R) -> R {
+    body()
 }
 
 #[inline(always)]
@@ -88,14 +105,27 @@ fn lanes(q: &[f64], x: &[f64], term: impl Fn(f64, f64) -> f64) -> [f64; LANES] {
 }
 
 #[inline(always)]
-fn fold(mut sum: [f64; LANES]) -> f64 {
-    let mut half = LANES / 2;
+fn fold<const N: usize>(mut sum: [f64; N]) -> f64 {
+    let mut half = N / 2;
     while half > 0 {
         let (low, high) = sum.split_at_mut(half);
         low.iter_mut().zip(high).for_each(|(low, high)| *low += *high);
         half /= 2;
     }
     sum[0]
+}
+
+/// The sum of the terms.
+#[inline(always)]
+fn total(q: &[f64], x: &[f64], term: impl Fn(f64, f64) -> f64) -> f64 {
+    // The other lanes would be zeros, which change nothing.
+    if let (Ok(q), Ok(x)) = (<&[f64; UNIT]>::try_from(q), <&[f64; UNIT]>::try_from(x)) {
+        return fold(std::array::from_fn::<_, UNIT, _>(
+            #[inline(always)]
+            |j| 0.0 + term(q[j], x[j]),
+        ));
+    }
+    fold(lanes(q, x, term))
 }
 
 /// `q·x`, as a term of [`lanes`].
@@ -107,11 +137,17 @@ fn product(q: f64, x: f64) -> f64 {
     (q + 0.0) * x
 }
 
+/// `(q − x)²`, as a term of [`lanes`].
+#[inline(always)]
+fn square(q: f64, x: f64) -> f64 {
+    (q - x) * (q - x)
+}
+
 /// `⟨q, x⟩`.
 pub(crate) fn dot(q: &[f64], x: &[f64]) -> f64 {
     dispatch(
         #[inline(always)]
-        || fold(lanes(q, x, product)),
+        || total(q, x, product),
     )
 }
 
@@ -149,49 +185,56 @@ pub(crate) struct Judge<'a> {
     query: &'a [f64],
     /// `⟨q, q⟩`, for the cosine.
     square: f64,
-    arch: Arch,
 }
 
 impl<'a> Judge<'a> {
+    #[inline]
     pub(crate) fn new(metric: Metric, query: &'a [f64]) -> Self {
         let square = if metric == Metric::Cosine { dot(query, query) } else { 0.0 };
-        Self { metric, query, square, arch: arch() }
+        Self { metric, query, square }
     }
 
     /// The distance of a row, as the public API gives it.
     pub(crate) fn distance(&self, row: &[f64]) -> f64 {
-        self.arch.dispatch(Loop(
+        dispatch(
             #[inline(always)]
             || self.distance_here(row),
-        ))
+        )
+    }
+
+    /// The distances of few rows that lie one after another.
+    #[inline(never)] // what calls it would make all metrics ready
+    pub(crate) fn distances(&self, rows: &[f64], mut found: impl FnMut(f64)) {
+        assert!(!self.query.is_empty());
+        dispatch_many(
+            rows.len(),
+            #[inline(always)]
+            || {
+                // What cuts into equal parts divides first, which takes as long as a short distance.
+                let mut rest = rows;
+                while let Some((row, others)) = rest.split_at_checked(self.query.len()) {
+                    found(self.distance_here(row));
+                    rest = others;
+                }
+            },
+        );
     }
 
     /// The same inside of [`dispatch`].
     #[inline(always)]
-    pub(crate) fn distance_here(&self, row: &[f64]) -> f64 {
+    fn distance_here(&self, row: &[f64]) -> f64 {
         let q = self.query;
         match self.metric {
-            Metric::SqEuclidean => fold(lanes(
-                q,
-                row,
-                #[inline(always)]
-                |q, x| (q - x) * (q - x),
-            )),
-            Metric::Euclidean => fold(lanes(
-                q,
-                row,
-                #[inline(always)]
-                |q, x| (q - x) * (q - x),
-            ))
-            .sqrt(),
-            Metric::Manhattan => fold(lanes(
+            Metric::SqEuclidean => total(q, row, square),
+            Metric::Euclidean => total(q, row, square).sqrt(),
+            Metric::Manhattan => total(
                 q,
                 row,
                 #[inline(always)]
                 |q, x| (q - x).abs(),
-            )),
+            ),
             // Adding +0.0 turns −0.0 into +0.0, so that orthogonal rows have one distance.
-            Metric::InnerProduct => -fold(lanes(q, row, product)) + 0.0,
+            Metric::InnerProduct => -total(q, row, product) + 0.0,
             Metric::Chebyshev => chebyshev(q, row),
             Metric::Cosine => {
                 let [dot, square] = products(q, row);
