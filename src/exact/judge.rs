@@ -54,19 +54,10 @@ pub(super) fn all(
 
 const _: () = assert!(BRIEF / BRIEF_ROW <= CHUNK);
 
-/// The numbers of a few queries and rows, and what was found.
-#[repr(align(64))] // what was just written is read again at once, which takes longer across two lines
-struct Brief {
-    numbers: [f64; BRIEF],
-    near: [Neighbor; BRIEF / BRIEF_ROW],
-}
-
 thread_local! {
-    /// Kept from call to call, and nothing to be dropped, so that it is there at once.
-    static KEPT: RefCell<Brief> = const {
-        let none = Neighbor { distance: 0.0, row: 0 };
-        RefCell::new(Brief { numbers: [0.0; BRIEF], near: [none; BRIEF / BRIEF_ROW] })
-    };
+    /// The numbers of a few queries and rows, and what was found: kept from call to call. On the heap,
+    /// since what lies in a thread's own memory is taken from the stacks of all threads of the host.
+    static KEPT: RefCell<(Vec<f64>, Vec<Neighbor>)> = const { RefCell::new((vec![], vec![])) };
 }
 
 /// Answers a few queries from so few rows with as little ado as can be, by `found(neighbors)` for one
@@ -81,8 +72,15 @@ pub(super) fn brief(
     // Vectors are short here as a rule, and quicker judged with zeros behind them.
     let room = corpus.dim.next_multiple_of(UNIT);
     let mut outcome = Ok(());
-    KEPT.with_borrow_mut(|Brief { numbers, near }| {
-        let (asked, rest) = numbers.split_at_mut(queries.len() * room);
+    KEPT.with_borrow_mut(|(numbers, near)| {
+        if numbers.is_empty() {
+            *numbers = vec![0.0; BRIEF + UNIT];
+            *near = vec![Neighbor { distance: 0.0, row: 0 }; BRIEF / BRIEF_ROW];
+        }
+        // On lines of the cache: what was just written is read again at once, which takes longer where
+        // it lies across two.
+        let start = numbers.as_ptr().align_offset(64).min(UNIT);
+        let (asked, rest) = numbers[start..].split_at_mut(queries.len() * room);
         let there = &mut rest[..corpus.rows * room];
         if let Some(bad) = queries.read_apart::<true>(0..queries.len(), asked, room) {
             outcome = check_row(&asked[bad * room..][..corpus.dim], "queries", bad);
