@@ -666,6 +666,7 @@ unsafe fn ask<'a>(
     }
     let filters = (asked.filter_bits.is_null(), asked.filter_ids.is_null());
     let empty = asked.n_filter_bytes == 0 && asked.n_filter_ids == 0;
+    // Asked first, since as a rule there is none: the checks take a tenth of a small search.
     if filters != (true, true) || !empty {
         // SAFETY: handed on.
         let (bits, ids) = unsafe {
@@ -675,7 +676,7 @@ unsafe fn ask<'a>(
             )
         };
         options = match filters {
-            (true, true) => options,
+            (true, true) => options, // refused above
             (false, true) => options.filter(Filter::Bits(bits)),
             (true, false) => options.filter(Filter::Ids(ids)),
             (false, false) => return invalid("expected filter_bits or filter_ids, got both"),

@@ -288,8 +288,9 @@ impl<'a> Rows<'a> {
         }
         let mut row = Buffer::filled(self.dim, 0.0);
         for i in 0..self.len {
-            self.read(i, &mut row);
-            check_row(&row, what, i)?;
+            if self.read_apart::<true>(i..i + 1, &mut row, self.dim).is_some() {
+                return Err(bad_row(&row, what, i));
+            }
         }
         Ok(())
     }
@@ -361,20 +362,16 @@ impl<'a, T: Element, S: ndarray::Data<Elem = T>> TryFrom<&'a ndarray::ArrayBase<
     }
 }
 
-/// Checks one widened row; see [`Rows::check`].
-pub(crate) fn check_row(row: &[f64], what: &'static str, number: usize) -> Result<()> {
-    // One pass without a branch: a sum of such terms is NaN exactly if some number is not finite.
-    let largest = crate::kernels::float::max_abs(row);
-    if largest <= LARGEST {
-        return Ok(());
-    }
+/// Names the number for which [`Rows::read_apart`] stopped.
+#[cold]
+pub(crate) fn bad_row(row: &[f64], what: &'static str, number: usize) -> Error {
     let bad = row.iter().find(|x| !(x.abs() <= LARGEST)).copied().unwrap_or(f64::NAN);
     let advice = if bad.is_finite() {
         "magnitudes above 1e150 overflow when squared: divide the data by a constant"
     } else {
         "drop or impute such rows first, for example with numpy.isfinite(X).all(axis=1)"
     };
-    Err(Error::BadNumber { what, row: number, value: format!("{bad}"), advice })
+    Error::BadNumber { what, row: number, value: format!("{bad}"), advice }
 }
 
 /// A number of half precision in float32, by operations that a compiler makes vectors of: the

@@ -7,7 +7,7 @@ use super::{Answer, BRIEF, BRIEF_ROW, Goal};
 use crate::corpus::{CHUNK, Corpus};
 use crate::error::Result;
 use crate::kernels::float::{Judge, UNIT};
-use crate::rows::{Rows, check_row};
+use crate::rows::{Rows, bad_row};
 use crate::scratch::{Buffer, One};
 use crate::selection::Selection;
 use crate::threads::Worker;
@@ -83,7 +83,7 @@ pub(super) fn brief(
         let (asked, rest) = numbers[start..].split_at_mut(queries.len() * room);
         let there = &mut rest[..corpus.rows * room];
         if let Some(bad) = queries.read_apart::<true>(0..queries.len(), asked, room) {
-            outcome = check_row(&asked[bad * room..][..corpus.dim], "queries", bad);
+            outcome = Err(bad_row(&asked[bad * room..][..corpus.dim], "queries", bad));
             return;
         }
         // There is one, or none.
