@@ -820,8 +820,7 @@ unsafe fn add(
     let rows = unsafe { index.rows(vectors, n)? };
     // SAFETY: handed on.
     let ids = if ids.is_null() { None } else { Some(unsafe { slice("ids", ids, n)? }) };
-    let rows = if copy { rows.copied()? } else { rows };
-    index.run(0, |run| Ok(index.index.add_with(rows, ids, run).map(drop)?))
+    index.run(0, |run| Ok(index.index.add_rows(rows, copy, ids, run).map(drop)?))
 }
 
 /// Removes the rows of n ids, each of which must be there, and once. Threads: as omen_add.

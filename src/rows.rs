@@ -18,10 +18,14 @@ use std::sync::Arc;
 use half::{bf16, f16};
 
 use crate::error::{Error, Result};
+use crate::region::{Region, Slice};
 use crate::scratch::Buffer;
 
 /// Numbers larger than this are refused: their squares, summed, would overflow float64.
 pub(crate) const LARGEST: f64 = 1e150;
+
+/// Rows copied at once: they pass through a core's first cache on their way.
+const PIECE: usize = 16;
 
 /// The number types that are used where they lie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,6 +147,39 @@ impl<'a> Rows<'a> {
         room.map_err(|_| Error::invalid(format!("no memory for {} bytes", self.nbytes())))?;
         (0..self.len).for_each(|row| self.copy_bytes(row, &mut bytes));
         Ok(Rows::from_bytes(bytes, self.dim, self.dtype))
+    }
+
+    /// Memory for a copy of these rows, in large pages where the system has them.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidParameter` if there is not so much memory.
+    pub(crate) fn room(&self) -> Result<Arc<Region>> {
+        let region = Region::new(self.len.div_ceil(PIECE), PIECE.min(self.len) * self.row_bytes());
+        let none = || Error::invalid(format!("no memory for {} bytes", self.nbytes()));
+        let region = region.ok_or_else(none)?;
+        region.join_pages();
+        Ok(Arc::new(region))
+    }
+
+    /// The same rows, copied to where rows from `start` on lie in a room; `start` is a multiple of
+    /// [`PIECE`], and nobody else writes there.
+    pub(crate) fn copied_to(&self, room: &Arc<Region>, start: usize) -> Rows<'static> {
+        let first = start / PIECE;
+        let mut bytes = Vec::new();
+        for piece in 0..self.len.div_ceil(PIECE) {
+            bytes.clear();
+            let rows = piece * PIECE..self.len.min((piece + 1) * PIECE);
+            rows.for_each(|row| self.copy_bytes(row, &mut bytes));
+            room.fill(first + piece, &bytes);
+        }
+        let copy = Slice::new(room, first, self.nbytes());
+        let copy = copy.unwrap_or_else(|| unreachable!("every piece was written"));
+        // SAFETY: the slice has the bytes of `len` whole rows, and is kept.
+        unsafe {
+            let data = copy.as_ptr();
+            Rows::from_raw(data, self.len, self.dim, None, self.dtype, Some(Arc::new(copy)))
+        }
     }
 
     /// The number of rows.
@@ -455,6 +492,27 @@ mod tests {
         check(array.t(), false);
         assert!(Rows::try_from(array.slice(s![.., 0..0])).is_err());
         assert_eq!(Rows::try_from(&array).unwrap().nbytes(), 96);
+    }
+
+    #[test]
+    fn copies_in_one_room_have_the_rows_of_each_block() {
+        let values: Vec<f64> = (0..3 * 45).map(f64::from).collect();
+        let rows = Rows::borrow(&values, 3).unwrap().slice(2, 43);
+        let room = rows.room().unwrap();
+        let blocks = [(32, 11), (0, 32)].map(|(start, len)| {
+            let copy = rows.slice(start, len).copied_to(&room, start);
+            (start, copy)
+        });
+        drop((rows, room));
+        let mut out = [0.0; 3];
+        for (start, block) in blocks {
+            for row in 0..block.len() {
+                block.read(row, &mut out);
+                let first = 3 * (2 + start + row);
+                assert_eq!(out[..], values[first..first + 3]);
+            }
+        }
+        assert!(Rows::borrow(&values[..0], 3).unwrap().room().is_ok());
     }
 
     #[test]

@@ -173,6 +173,18 @@ print(json.dumps(times))
     assert min(times) <= 0.2, times
 
 
+def test_no_call_but_the_import_makes_the_checker_of_borrows() -> None:
+    # Making it takes any exception for its absence (numpy's crate), and Python 3.13 may raise the
+    # KeyboardInterrupt there: a first update went on as if nobody had pressed a key.
+    run_python(
+        """
+import sys, omendb
+modules = [module for name, module in sys.modules.items() if name.endswith("core.multiarray")]
+assert any(hasattr(module, "_RUST_NUMPY_BORROW_CHECKING_API") for module in modules), modules
+"""
+    )
+
+
 @pytest.mark.parametrize("call", ["build", "add", "update"])
 def test_ctrl_c_ends_a_long_build_within_200_ms_and_changes_nothing(call: str) -> None:
     # Built from nothing in memory: the size is what takes a second or two, at most 1 GiB.

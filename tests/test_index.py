@@ -371,6 +371,21 @@ def test_an_edit_takes_other_dtypes_that_hold_the_same_numbers(
     assert_answers(index, rows.astype(dtype_of(dtype)))
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("before", [0, 1000, 1024])
+def test_an_edit_keeps_nothing_of_the_array_that_came(
+    before: int, dtype: str, rng: np.random.Generator
+) -> None:
+    rows, queries = make(rng, "gaussian", before + 3000, 9, 3, dtype)
+    index = omendb.Index(rows[:before]) if before else omendb.Index(dim=9)
+    given, other = rows[before:].copy(), rows[-700:].copy()
+    index.add(given)
+    index.update(index.ids[:700], other)
+    given[:] = other[:] = 0
+    np.testing.assert_array_equal(index.vectors, np.concatenate([rows[-700:], rows[700:]]))
+    assert_answers(index, queries)
+
+
 def test_an_add_that_an_integer_index_would_wrap_is_refused() -> None:
     index = omendb.Index(np.ones((3, 2), np.int8))
     before = state_of(index)

@@ -1033,8 +1033,23 @@ impl<'a> Index<'a> {
     ///
     /// As [`Index::add`]; `InvalidParameter` also if an id is there already or given twice, or there
     /// are no threads; `Interrupted` if the monitor said so.
-    #[allow(unsafe_code)] // the promise of `'a`, handed on to the states
     pub fn add_with(&self, rows: Rows<'a>, ids: Option<&[i64]>, run: Run<'_>) -> Result<Vec<i64>> {
+        self.add_rows(rows, false, ids, run)
+    }
+
+    /// As [`Index::add_with`]; the rows are copied, or used where they lie.
+    ///
+    /// # Errors
+    ///
+    /// As [`Index::add_with`].
+    #[allow(unsafe_code)] // the promise of `'a`, handed on to the states
+    pub(crate) fn add_rows(
+        &self,
+        rows: Rows<'a>,
+        copy: bool,
+        ids: Option<&[i64]>,
+        run: Run<'_>,
+    ) -> Result<Vec<i64>> {
         self.check_dim("vectors", rows.dim())?;
         let (threads, monitor) = run.parts()?;
         // SAFETY: only states hold rows. They are dropped with the index, which does not outlive
@@ -1093,7 +1108,15 @@ impl<'a> Index<'a> {
         let before = if relearn || partial == 0 { None } else { state.chunks.last() };
         let before = before.zip(next.encoder.as_deref());
         let before = before.and_then(|(chunk, encoder)| chunk.codes(encoder));
-        let chunks = self.encode(&next, &blocks, before, threads, monitor)?;
+        // The last blocks lie in the caller's memory: a copy is made of each where it is encoded.
+        let given = rows.slice(taken, rows.len() - taken);
+        let own = blocks.len() - given.len().div_ceil(CHUNK);
+        let room = if copy { Some(given.room()?) } else { None };
+        let block = |i: usize| match &room {
+            Some(room) if i >= own => blocks[i].copied_to(room, (i - own) * CHUNK),
+            _ => blocks[i].clone(),
+        };
+        let chunks = self.encode_each(&next, blocks.len(), block, before, threads, monitor)?;
         check_uncoded(&chunks, &rows)?;
         next.chunks.extend(chunks);
         if let Some(live) = &mut next.live {

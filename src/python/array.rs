@@ -12,17 +12,18 @@ use numpy::{
     PyArrayDescr, PyArrayDescrMethods, PyArrayDyn, PyArrayMethods, PyUntypedArray,
     PyUntypedArrayMethods,
 };
-use pyo3::exceptions::{PyException, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyException, PyImportError, PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyCapsule, PyCapsuleMethods, PyDict, PyInt};
 
 use crate::rows::{DType, Rows};
 
-/// Rows, the array whose memory they are, and whether a single vector came.
+/// Rows, the array whose memory they are, whether that is our own, and whether a single vector came.
 pub(super) struct Vectors<'py> {
     pub(super) rows: Rows<'static>,
     pub(super) array: Bound<'py, PyUntypedArray>,
+    pub(super) own: bool,
     pub(super) single: bool,
 }
 
@@ -43,7 +44,8 @@ pub(super) struct Wanted {
 pub(super) fn vectors<'py>(object: &Bound<'py, PyAny>, wanted: Wanted) -> PyResult<Vectors<'py>> {
     let mut array = as_array(object, wanted.what)?;
     let mut dtype = borrowable(&array);
-    if dtype.is_none() || wanted.dtype.is_some_and(|wanted| Some(wanted) != dtype) {
+    let other = dtype.is_none() || wanted.dtype.is_some_and(|wanted| Some(wanted) != dtype);
+    if other {
         (array, dtype) = convert(&array, wanted)?;
     } else if wanted.copy {
         array = array.call_method1("copy", ("C",))?.cast_into()?;
@@ -72,7 +74,7 @@ pub(super) fn vectors<'py>(object: &Bound<'py, PyAny>, wanted: Wanted) -> PyResu
         Rows::from_raw(data, len, dim, None, dtype, Some(owner))
     };
     let single = shape.len() == 1;
-    Ok(Vectors { rows, array, single })
+    Ok(Vectors { rows, array, own: other || wanted.copy, single })
 }
 
 /// The number type of an array that can be used where it lies.
@@ -249,7 +251,10 @@ pub(super) fn numpy_dtype(py: Python<'_>, dtype: DType) -> PyResult<Bound<'_, Py
         DType::I8 => "int8",
         DType::U8 => "uint8",
         DType::BF16 => {
-            let module = py.import("ml_dtypes").map_err(|_| {
+            let module = py.import("ml_dtypes").map_err(|error| {
+                if !error.is_instance_of::<PyImportError>(py) {
+                    return error;
+                }
                 PyTypeError::new_err("bfloat16 arrays need the package ml_dtypes: install it")
             })?;
             return py.import("numpy")?.call_method1("dtype", (module.getattr("bfloat16")?,));

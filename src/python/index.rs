@@ -272,14 +272,14 @@ impl Index {
     fn add_plain<'py>(
         &self,
         py: Python<'py>,
-        rows: Rows<'static>,
+        (rows, copy): (Rows<'static>, bool),
         ids: Option<&[i64]>,
         threads: Option<usize>,
         progress: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let n = rows.len();
         let ids = monitor::run(py, progress, n, "row", usize::MAX, threads, |run| {
-            self.index.add_with(rows, ids, run)
+            self.index.add_rows(rows, copy, ids, run)
         })?;
         if !ids.is_empty() {
             *self.source() = None;
@@ -291,7 +291,7 @@ impl Index {
     fn append(
         &self,
         py: Python<'_>,
-        rows: Rows<'static>,
+        (rows, copy): (Rows<'static>, bool),
         table: &Arc<Table>,
         columns: Vec<ArrayRef>,
         threads: Option<usize>,
@@ -305,7 +305,7 @@ impl Index {
         let labels: Vec<i64> = (table.end()..table.end() + n as i64).collect();
         self.ledger.set(Some(Arc::new(table.append(&lines)?)));
         let added = monitor::run(py, progress, n, "row", usize::MAX, threads, |run| {
-            self.index.add_with(rows, Some(&labels), run)
+            self.index.add_rows(rows, copy, Some(&labels), run)
         });
         if let Err(error) = added {
             self.ledger.set(before);
@@ -387,10 +387,12 @@ impl Index {
         array::vectors(object, Wanted { what: "queries", dtype: None, single: true, copy: false })
     }
 
-    /// Rows to be kept: in memory of our own, and of the number type of those there are.
-    fn new_rows<'py>(&self, object: &Bound<'py, PyAny>) -> PyResult<array::Vectors<'py>> {
-        let dtype = self.index.dtype();
-        array::vectors(object, Wanted { what: "vectors", dtype, single: false, copy: true })
+    /// Rows of the number type of those there are, and whether they must be copied to be kept.
+    fn new_rows(&self, object: &Bound<'_, PyAny>) -> PyResult<(Rows<'static>, bool)> {
+        let wanted =
+            Wanted { what: "vectors", dtype: self.index.dtype(), single: false, copy: false };
+        let array::Vectors { rows, own, .. } = array::vectors(object, wanted)?;
+        Ok((rows, !own))
     }
 
     fn dtype_name(&self) -> &'static str {
@@ -1199,7 +1201,8 @@ impl Index {
         threads: Option<&Bound<'py, PyAny>>,
         progress: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let array::Vectors { rows, .. } = self.new_rows(vectors)?;
+        let rows = self.new_rows(vectors)?;
+        let n = rows.0.len();
         let threads = self::threads(threads)?;
         let _edit = self.ledger.edit(py);
         let table = match (self.ledger.table(), ids) {
@@ -1222,9 +1225,9 @@ impl Index {
             },
         };
         let given = ids.map(|ids| ids::given(ids, "ids")).transpose()?;
-        let ids = ids_for(&table, given, rows.len())?;
+        let ids = ids_for(&table, given, n)?;
         let metadata = &table.schema().fields()[1..];
-        let nulls = metadata.iter().map(|field| new_null_array(field.data_type(), rows.len()));
+        let nulls = metadata.iter().map(|field| new_null_array(field.data_type(), n));
         let columns: Vec<ArrayRef> = std::iter::once(Arc::clone(&ids)).chain(nulls).collect();
         self.append(py, rows, &table, columns, threads, progress)?;
         let len = ids.len();
@@ -1282,14 +1285,15 @@ impl Index {
             )
         })?;
         let frame = Frame::read(frame, roles)?;
-        let array::Vectors { rows, .. } = self.new_rows(&frame.vectors)?;
+        let rows = self.new_rows(&frame.vectors)?;
+        let n = rows.0.len();
         let threads = self::threads(threads)?;
         let _edit = self.ledger.edit(py);
         let Some(table) = self.ledger.table() else {
             return Err(PyValueError::new_err("the index has no columns"));
         };
-        let metadata = frame.columns_as(table.schema(), rows.len())?;
-        let ids = ids_for(&table, frame.ids, rows.len())?;
+        let metadata = frame.columns_as(table.schema(), n)?;
+        let ids = ids_for(&table, frame.ids, n)?;
         let columns = std::iter::once(Arc::clone(&ids)).chain(metadata).collect();
         self.append(py, rows, &table, columns, threads, progress)?;
         let len = ids.len();
@@ -1421,7 +1425,7 @@ impl Index {
         threads: Option<&Bound<'_, PyAny>>,
         progress: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
-        let array::Vectors { rows, .. } = self.new_rows(vectors)?;
+        let (rows, _) = self.new_rows(vectors)?; // copied into their chunks
         let threads = self::threads(threads)?;
         let _edit = self.ledger.edit(py);
         let (ids, _) = self.labels_once(ids)?;

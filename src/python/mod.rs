@@ -71,6 +71,9 @@ fn kernels(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
 /// The engine of omendb.
 #[pymodule]
 mod _core {
+    use numpy::{PyArray1, PyArrayMethods};
+    use pyo3::prelude::*;
+
     #[pymodule_export]
     use super::hits::{Hits, RadiusHits};
     #[pymodule_export]
@@ -84,4 +87,13 @@ mod _core {
     #[pymodule_export]
     #[allow(non_upper_case_globals)]
     const __version__: &str = env!("CARGO_PKG_VERSION");
+
+    /// The first borrow of an array in a process takes any exception for a sign that nobody has
+    /// counted borrows yet (numpy 0.30, `borrow/shared.rs`), also that of Ctrl-C, to which Python
+    /// 3.13 and later listen there. It is had here, where no long call can lose it.
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        PyArray1::<u8>::zeros(module.py(), 0, false).try_readonly()?;
+        Ok(())
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::exceptions::{PyException, PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict};
 
@@ -33,7 +33,10 @@ impl PyMonitor {
                 Ok(flag) if !flag.is_true() => Listener::Nobody,
                 // tqdm is used when it is there; without it, progress is silent.
                 Ok(_) => match progress.py().import("tqdm.auto") {
-                    Err(_) => Listener::Nobody,
+                    Err(error) if error.is_instance_of::<PyException>(progress.py()) => {
+                        Listener::Nobody
+                    }
+                    Err(interrupt) => return Err(interrupt),
                     Ok(tqdm) => {
                         let options = PyDict::new(progress.py());
                         options.set_item("total", units)?;

@@ -86,7 +86,11 @@ int main(int argc, char **argv) {
     options.row_stride = sizeof(struct record);
     omen_index *index = NULL;
     OK(omen_create(DIM, &options, &index));
-    OK(omen_add(index, records, ROWS / 2, ids));
+    struct record *lent = malloc(ROWS / 2 * sizeof *lent);
+    CHECK(lent);
+    memcpy(lent, records, ROWS / 2 * sizeof *lent);
+    OK(omen_add(index, lent, ROWS / 2, ids));
+    free(lent);
     OK(omen_borrow(index, records + ROWS / 2, ROWS / 2, ids + ROWS / 2));
     uint64_t len = 0, dim = 0;
     OK(omen_len(index, &len));
