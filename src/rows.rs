@@ -18,6 +18,7 @@ use std::sync::Arc;
 use half::{bf16, f16};
 
 use crate::error::{Error, Result};
+use crate::kernels::halves;
 use crate::region::{Region, Slice};
 use crate::scratch::Buffer;
 
@@ -268,6 +269,12 @@ impl<'a> Rows<'a> {
             DType::F64 => self.widen::<CHECKED, f64>(rows, out, apart, |x| x),
             DType::I8 => self.widen::<CHECKED, i8>(rows, out, apart, f64::from),
             DType::U8 => self.widen::<CHECKED, u8>(rows, out, apart, f64::from),
+            DType::F16 if halves::are_quick() => self.each(rows, out, apart, |data, numbers| {
+                // SAFETY: `Rows` promises `dim` readable numbers from `data`, of which `numbers`
+                // are as many, and they are quick.
+                unsafe { halves::widen(data.cast(), numbers) };
+                !CHECKED || numbers.iter().all(|x| x.abs() <= LARGEST)
+            }),
             DType::F16 => {
                 self.widen::<CHECKED, u16>(rows, out, apart, |bits| f64::from(half(bits)))
             }
@@ -290,28 +297,49 @@ impl<'a> Rows<'a> {
             out.len(),
             #[inline(always)]
             || {
-                let mut out = &mut *out;
-                for row in rows.clone() {
-                    let data = self.row_pointer(row).cast::<T>();
-                    let (here, later) = out.split_at_mut(apart);
-                    let (numbers, rest) = here.split_at_mut(self.dim);
-                    let mut fine = true;
-                    for (j, slot) in numbers.iter_mut().enumerate() {
-                        // SAFETY: `Rows` promises `dim` readable numbers from `data`, of which
-                        // `numbers` are as many, and every bit pattern is a value of `T` (all are
-                        // numbers).
-                        *slot = convert(unsafe { data.add(j).read_unaligned() });
-                        fine &= !CHECKED || slot.abs() <= LARGEST;
-                    }
-                    rest.fill(0.0);
-                    if !fine {
-                        return Some(row);
-                    }
-                    out = later;
-                }
-                None
+                self.each(
+                    rows.clone(),
+                    out,
+                    apart,
+                    #[inline(always)]
+                    |data, numbers| {
+                        let data = data.cast::<T>();
+                        let mut fine = true;
+                        for (j, slot) in numbers.iter_mut().enumerate() {
+                            // SAFETY: `Rows` promises `dim` readable numbers from `data`, of which
+                            // `numbers` are as many, and every bit pattern is a value of `T` (all
+                            // are numbers).
+                            *slot = convert(unsafe { data.add(j).read_unaligned() });
+                            fine &= !CHECKED || slot.abs() <= LARGEST;
+                        }
+                        fine
+                    },
+                )
             },
         )
+    }
+
+    /// Has some rows written by `write`, as [`Rows::read_apart`] says; it tells whether one is fine.
+    #[inline(always)]
+    fn each(
+        &self,
+        rows: Range<usize>,
+        mut out: &mut [f64],
+        apart: usize,
+        write: impl Fn(*const u8, &mut [f64]) -> bool,
+    ) -> Option<usize> {
+        for row in rows {
+            let data = self.row_pointer(row);
+            let (here, later) = out.split_at_mut(apart);
+            let (numbers, rest) = here.split_at_mut(self.dim);
+            let fine = write(data, numbers);
+            rest.fill(0.0);
+            if !fine {
+                return Some(row);
+            }
+            out = later;
+        }
+        None
     }
 
     /// Checks that every number is finite and that its square will not overflow.
@@ -411,8 +439,7 @@ pub(crate) fn bad_row(row: &[f64], what: &'static str, number: usize) -> Error {
     Error::BadNumber { what, row: number, value: format!("{bad}"), advice }
 }
 
-/// A number of half precision in float32, by operations that a compiler makes vectors of: the
-/// hardware's own conversion would have to be called for.
+/// A number of half precision in float32, by operations that a compiler makes vectors of.
 #[inline(always)]
 fn half(bits: u16) -> f32 {
     let magnitude = u32::from(bits & 0x7fff) << 13;

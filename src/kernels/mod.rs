@@ -6,6 +6,7 @@
 #![allow(unsafe_code)] // intrinsics and prefetches; every block names what makes it sound
 
 pub(crate) mod float;
+pub(crate) mod halves;
 pub(crate) mod int8;
 pub(crate) mod matmul;
 
@@ -20,7 +21,7 @@ pub enum Isa {
     Portable,
     /// aarch64 with the 8-bit dot product (`sdot`).
     Neon,
-    /// x86-64 with AVX2 and FMA.
+    /// x86-64 with AVX2, FMA and F16C, which came before them.
     Avx2,
     /// AVX2 with the 8-bit dot product (`vpdpbusd`, 256 bits).
     AvxVnni,
@@ -49,7 +50,9 @@ impl Isa {
 
     #[cfg(target_arch = "x86_64")]
     fn is_available(self) -> bool {
-        let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+        let avx2 = is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("f16c");
         match self {
             Self::Portable => true,
             Self::Neon => false,
