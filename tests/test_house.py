@@ -62,6 +62,7 @@ HOMES = {
     "arrow_ipc": ("file", "index/columns.rs", "table"),  # there, its tests
     "arrow_schema": ("file", "index/columns.rs", "table", "python"),
     "arrow_select": ("table", "python"),
+    "ahash": ("table",),
     "hashbrown": ("table/ids.rs",),
     "pyo3_arrow": ("python",),
     "flatbuffers": ("file/format.rs", "file/tests.rs"),

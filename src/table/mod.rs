@@ -18,6 +18,7 @@ mod predicate;
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use ahash::RandomState;
 use arrow_array::cast::AsArray;
 use arrow_array::{ArrayRef, RecordBatch, UInt64Array, new_empty_array};
 use arrow_buffer::{BooleanBuffer, BooleanBufferBuilder};
@@ -377,7 +378,7 @@ impl Table {
 
 /// Fails if an id is given twice.
 pub(crate) fn unique(keys: &Keys) -> Result<()> {
-    let mut seen = HashSet::with_capacity(keys.len());
+    let mut seen = HashSet::with_capacity_and_hasher(keys.len(), RandomState::default());
     let again = (0..keys.len()).map(|i| keys.get(i)).find(|key| !seen.insert(*key));
     again.map_or(Ok(()), |id| {
         Err(Error::invalid(format!("id {id} is given twice; ids must be unique")))

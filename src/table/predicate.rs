@@ -75,6 +75,7 @@ use std::cmp::Ordering;
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use ahash::RandomState;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
     ArrowPrimitiveType, Date32Type, Date64Type, Decimal32Type, Decimal64Type, Decimal128Type,
@@ -430,7 +431,8 @@ impl Test {
                 [value] => texts(array, |text| text == value),
                 few if few.len() <= FEW => texts(array, |text| few.iter().any(|v| v == text)),
                 many => {
-                    let many: HashSet<&str> = many.iter().map(String::as_str).collect();
+                    let many: HashSet<&str, RandomState> =
+                        many.iter().map(String::as_str).collect();
                     texts(array, |text| many.contains(text))
                 }
             },
