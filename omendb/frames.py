@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     Exporter = Hits | RadiusHits | Records
 
-__all__ = ["of_pandas", "to_arrow", "to_pandas", "to_polars"]
+__all__ = ["aligned", "of_pandas", "stacked", "to_arrow", "to_pandas", "to_polars"]
 
 
 def _need(module: str, what: str) -> Any:
@@ -56,6 +56,7 @@ def of_pandas(
         An array, or what exports Arrow; ids or None; a ``pyarrow.Table`` or None. None where the
         frame is not one of pandas.
     """
+    _check_polars(frame)
     pandas = sys.modules.get("pandas")
     if pandas is None or not isinstance(frame, pandas.DataFrame):
         return None
@@ -72,8 +73,11 @@ def of_pandas(
         _check_column(labels, id)
         if id in columns:
             raise ValueError(f"the column {id!r} cannot be both the ids and a vector")
-        _check_missing(frame[labels[id]], id)
-        ids, id_name = frame[labels[id]].to_numpy(), id
+        column = frame[labels[id]]
+        _check_missing(column, id)
+        ids, id_name = column.to_numpy(), id
+        if "arrow.uuid" in str(getattr(column.dtype, "pyarrow_dtype", "")):
+            ids = column.array.__arrow_array__()  # NumPy gets bytes
         taken.append(labels[id])
     else:
         ids = _index_ids(pandas, frame.index)
@@ -84,6 +88,27 @@ def of_pandas(
         vectors = _block(frame[taken[: len(columns)]])
     rest = frame.drop(columns=taken)
     return vectors, ids, id_name, _metadata(rest) if len(rest.columns) else None
+
+
+def _check_polars(frame: Any) -> None:
+    """Refuse what Polars does not export as what it is."""
+    polars = sys.modules.get("polars")
+    if polars is None:
+        return
+    if isinstance(frame, polars.LazyFrame):
+        raise TypeError("expected a frame with its rows, got a LazyFrame: collect() it first")
+    if not isinstance(frame, polars.DataFrame):
+        return
+    refused = [getattr(polars, name, None) for name in ("Object", "Null", "Int128", "UInt128")]
+    for name, dtype in frame.schema.items():
+        inner = dtype
+        while getattr(inner, "inner", None) is not None:
+            inner = inner.inner
+        if inner in refused:
+            raise TypeError(
+                f"the column {name!r} is of Polars' type {dtype}, which cannot be read: leave it "
+                "out, or cast it"
+            )
 
 
 def _labels(frame: Any) -> dict[str, Any]:
@@ -125,16 +150,14 @@ def _index_ids(pandas: Any, index: Any) -> Any:
     )
 
 
-def _null(row: int, name: object, inside: str = "") -> ValueError:
-    return ValueError(
-        f"row {row} of the column {str(name)!r} is null{inside}; drop or impute such rows first"
-    )
+def _null(row: int, what: str, inside: str = "") -> ValueError:
+    return ValueError(f"row {row} of {what} is null{inside}; drop or impute such rows first")
 
 
 def _check_missing(column: Any, name: object) -> None:
     missing = np.flatnonzero(column.isna())
     if len(missing):
-        raise _null(int(missing[0]), name)
+        raise _null(int(missing[0]), f"the column {str(name)!r}")
 
 
 def _vectors(column: Any, name: str) -> Any:
@@ -152,33 +175,83 @@ def _vectors(column: Any, name: str) -> Any:
             "omendb.Index(dim=...)"
         )
     _check_missing(column, name)
-    rows = [_vector(value, name, row) for row, value in enumerate(column.to_numpy())]
+    return _stack(column.to_numpy(), f"the column {name!r}")
+
+
+def stacked(values: NDArray[Any], what: str) -> NDArray[Any]:
+    """Put a column of vectors together that came as an array of objects.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n,), dtype object
+        Arrays or lists, as columns of frames become. Anything else is handed back.
+    what : str
+        What they are, for messages.
+
+    Returns
+    -------
+    ndarray of shape (n, dim)
+    """
+    if not len(values) or not hasattr(values[0], "__len__") or isinstance(values[0], str | bytes):
+        return values
+    return _stack(values, f"the {what}")
+
+
+def _stack(values: NDArray[Any], what: str) -> NDArray[Any]:
+    rows = [_vector(value, what, row) for row, value in enumerate(values)]
     dim = len(rows[0])
-    for row, values in enumerate(rows):
-        if len(values) != dim:
+    for row, numbers in enumerate(rows):
+        if len(numbers) != dim:
             raise ValueError(
-                f"expected all vectors of the column {name!r} to have one length, got {dim} "
-                f"numbers in row 0 and {len(values)} in row {row}"
+                f"expected all vectors of {what} to have one length, got {dim} numbers in row 0 "
+                f"and {len(numbers)} in row {row}"
             )
     return np.stack(rows)
 
 
-def _vector(value: Any, name: str, row: int) -> NDArray[Any]:
+def _vector(value: Any, what: str, row: int) -> NDArray[Any]:
     """One row's numbers."""
+    if value is None:
+        raise _null(row, what)
     try:
         values = np.asarray(value)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"row {row} of the column {name!r} is no vector: {error}") from error
+        raise ValueError(f"row {row} of {what} is no vector: {error}") from error
     if values.ndim == 1 and values.dtype == object:
         for place, item in enumerate(values):
             if item is None:
-                raise _null(row, name, f" at place {place}")
+                raise _null(row, what, f" at place {place}")
     if values.ndim != 1 or (values.dtype.kind not in "fiub" and values.dtype.name != "bfloat16"):
         raise TypeError(
-            f"expected the column {name!r} to hold lists of numbers, got {type(value).__name__} "
-            f"in row {row}"
+            f"expected {what} to hold lists of numbers, got {type(value).__name__} in row {row}"
         )
     return values
+
+
+def aligned(mask: Any, ids: NDArray[Any]) -> Any:
+    """Put the booleans of a pandas column in the order of some ids.
+
+    Parameters
+    ----------
+    mask : object
+        A filter. What is no boolean `pandas.Series` with all of the ids in its index is handed
+        back.
+    ids : ndarray of shape (n,)
+        The ids of an index.
+
+    Returns
+    -------
+    object
+        As ``frame[mask]`` means it: by the labels, wherever they stand.
+    """
+    pandas = sys.modules["pandas"]
+    if not isinstance(mask, pandas.Series) or mask.dtype != bool or len(mask) != len(ids):
+        return mask
+    labels = pandas.Index(ids)
+    if not mask.index.is_unique or mask.index.equals(labels):
+        return mask
+    places = mask.index.get_indexer(labels)
+    return mask.iloc[places] if (places >= 0).all() else mask
 
 
 def _block(frame: Any) -> NDArray[Any]:

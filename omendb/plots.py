@@ -104,6 +104,7 @@ def health(report: HealthReport, ax: Any = None) -> Any:
         lengths.plot(report.norms, np.arange(len(report.norms)), color=MAIN)
         lengths.axvline(report.norms[50], color=MARK, linestyle="--", label="median")
         _legend(lengths)
+    lengths.ticklabel_format(axis="x", useOffset=False)  # lengths of 1 would stand as 0, plus 1
     lengths.set(
         xlabel="euclidean length of a row",
         ylabel="rows that are as long or shorter (%)",

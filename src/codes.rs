@@ -415,7 +415,8 @@ impl Encoder {
         if square == 0.0 {
             return Some(0.0);
         }
-        (square >= SMALLEST_SQUARE).then(|| 1.0 / square.sqrt())
+        // Any number beyond those that rows may hold makes the square larger than this.
+        (SMALLEST_SQUARE..=LARGEST * LARGEST).contains(&square).then(|| 1.0 / square.sqrt())
     }
 
     /// Bytes the encoder holds.

@@ -11,7 +11,7 @@ use std::cell::{Cell, RefCell};
 use std::process;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -332,6 +332,74 @@ impl Monitor for Stages<'_> {
     }
 }
 
+/// A lock that is held for as long as an edit takes, and knows its holder: who asks for it again, in a
+/// monitor's call, would wait for itself.
+#[derive(Debug, Default)]
+pub(crate) struct Turns {
+    lock: Mutex<()>,
+    /// [`Turns::me`] of the holder, or 0.
+    holder: AtomicUsize,
+}
+
+/// Held until it is dropped.
+pub(crate) struct Turn<'a> {
+    turns: &'a Turns,
+    _held: MutexGuard<'a, ()>,
+}
+
+impl Turns {
+    /// A number that no other thread of now has.
+    fn me() -> usize {
+        thread_local!(static HERE: u8 = const { 0 });
+        HERE.with(|here| std::ptr::from_ref(here).addr())
+    }
+
+    fn held<'a>(&'a self, held: MutexGuard<'a, ()>) -> Turn<'a> {
+        self.holder.store(Self::me(), Ordering::Relaxed);
+        Turn { turns: self, _held: held }
+    }
+
+    /// Waits for the turns of others.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidParameter` if the turn is this thread's already.
+    pub(crate) fn take(&self) -> Result<Turn<'_>> {
+        self.refuse_again()?;
+        Ok(self.held(self.lock.lock().unwrap_or_else(PoisonError::into_inner)))
+    }
+
+    /// None where it is another's.
+    ///
+    /// # Errors
+    ///
+    /// As [`Turns::take`].
+    pub(crate) fn try_take(&self) -> Result<Option<Turn<'_>>> {
+        self.refuse_again()?;
+        Ok(match self.lock.try_lock() {
+            Ok(held) => Some(self.held(held)),
+            Err(TryLockError::Poisoned(held)) => Some(self.held(held.into_inner())),
+            Err(TryLockError::WouldBlock) => None,
+        })
+    }
+
+    /// Only this thread writes its own number, so that others' orders do not matter.
+    fn refuse_again(&self) -> Result<()> {
+        if self.holder.load(Ordering::Relaxed) != Self::me() {
+            return Ok(());
+        }
+        Err(Error::invalid(
+            "the index is being edited by the call that this one was made from, which must end first",
+        ))
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.turns.holder.store(0, Ordering::Relaxed);
+    }
+}
+
 /// Counts a helper out, also when it panics.
 struct Leave<'a>(&'a AtomicUsize);
 
@@ -393,6 +461,21 @@ mod tests {
             let squares = run(threads, 100, 100, &mut Silent, |i, _| i * i).unwrap();
             assert_eq!(squares, (0..100).map(|i| i * i).collect::<Vec<_>>());
         }
+    }
+
+    #[test]
+    fn a_turn_is_refused_to_its_holder_and_others_wait_for_it() {
+        let turns = Turns::default();
+        let turn = turns.take().unwrap();
+        assert!(turns.take().is_err() && turns.try_take().is_err());
+        thread::scope(|scope| {
+            assert!(scope.spawn(|| turns.try_take().unwrap().is_none()).join().unwrap());
+            let other = scope.spawn(|| drop(turns.take().unwrap()));
+            drop(turn);
+            other.join().unwrap();
+        });
+        assert!(turns.try_take().unwrap().is_some());
+        assert!(turns.take().is_ok());
     }
 
     #[test]

@@ -16,6 +16,7 @@ import pyarrow.ipc
 import pytest
 from numpy.typing import NDArray
 from pyarrow import feather
+from reference import run_python
 
 import omendb
 
@@ -380,6 +381,38 @@ def test_a_graph_with_damaged_links_is_built_again(
     check = loaded.check()
     assert check is not None
     assert (check["unreachable"], check["dangling"], check["rows"]) == (0, 0, ROWS)
+
+
+def test_a_search_of_a_damaged_graph_waits_for_no_edit(
+    graph_file: tuple[Path, NDArray[np.float32]],
+) -> None:
+    path, _ = graph_file
+    damage(path, "links", 4999)
+    # It mends the graph, but not while an edit is under way that waits for what the search holds.
+    found = run_python(
+        """
+import sys, threading, numpy as np, omendb
+index = omendb.Index.load(sys.argv[1])
+row, hits = index.vectors[4999], []
+
+def search(done, total):
+    thread = threading.Thread(target=lambda: hits.append(index.search(row, 5, method="graph")))
+    thread.start()
+    thread.join()
+    hits.append(index.search(row, 5, method="graph"))
+
+index.build_graph(progress=search)
+print(len(hits), all(hit.exact and hit.ids[0] == 4999 for hit in hits))
+hits = index.search(row, 5, method="graph")
+print(hits.exact, hits.ids[0])
+""",
+        path,
+        timeout=60,
+    )
+    first, last = found.splitlines()
+    assert int(first.split()[0]) >= 2
+    assert first.split()[1] == "True"
+    assert last == "False 4999"
 
 
 def test_crafted_codes_change_no_exact_answer(

@@ -7,7 +7,9 @@ import datetime
 import decimal
 import gc
 import pickle
+import re
 import threading
+import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -1257,3 +1259,132 @@ import sys, omendb.frames
 assert not {"pandas", "polars", "pyarrow"} & set(sys.modules), sys.modules
 """
     run_python(script)
+
+
+# What must not be taken for something else ---------------------------------------------------
+
+
+def test_an_order_of_categories_is_refused_rather_than_ignored(
+    rng: np.random.Generator, tmp_path: Path
+) -> None:
+    rows, levels = rng.standard_normal((6, 4)), ["low", "medium", "high"]
+    values = ["low", "high", "medium"] * 2
+    ordered = pd.DataFrame({"v": list(rows), "p": pd.Categorical(values, levels, ordered=True)})
+    listed = pl.DataFrame({"v": rows, "p": pl.Series(values, dtype=pl.Enum(levels))})
+    for frame in (ordered, listed):
+        index = omendb.Index.from_frame(frame, vector="v")
+        index.save(tmp_path / "x.omen")
+        loaded = omendb.Index.load(tmp_path / "x.omen")
+        for again in (index, loaded, pickle.loads(pickle.dumps(index))):
+            for condition in ("p >= 'medium'", "'low' < p", "not p between 'a' and 'b'", "p < p"):
+                with pytest.raises(ValueError, match="an order of their own"):
+                    again.search(rows, where=condition)
+            hits = again.search(rows[0], 6, where="p in ('low', 'high')")
+            assert sorted(hits.ids) == [0, 1, 3, 4]
+    plain = omendb.Index.from_frame(ordered.astype({"p": "category"}).assign(p=values), vector="v")
+    assert sorted(plain.search(rows[0], 6, where="p >= 'low'").ids) == [0, 2, 3, 5]
+
+
+def test_booleans_of_pandas_mean_rows_by_their_labels(rng: np.random.Generator) -> None:
+    frame = pd.DataFrame({"size": [5, 1, 4, 2, 3, 6], "v": list(rng.standard_normal((6, 4)))})
+    query, shuffled = frame["v"][0], frame.sort_values("size")
+    index = omendb.Index.from_frame(frame, vector="v")
+    for mask in (frame["size"] >= 4, shuffled["size"] >= 4):
+        hits = index.search(query, 6, filter=mask)
+        assert sorted(frame.loc[hits.ids, "size"]) == [4, 5, 6]
+    # Labels that are not the ids say nothing of them: places count.
+    named = omendb.Index.from_frame(frame.assign(name=list("uvwxyz")), vector="v", id="name")
+    hits = named.search(query, 6, filter=frame["size"] >= 4)
+    assert sorted(hits.ids) == ["u", "w", "z"]
+
+
+def test_what_polars_does_not_export_is_refused_by_name() -> None:
+    rows = np.eye(3)
+    columns = {
+        "Object": pl.Series([uuid.uuid4() for _ in range(3)], dtype=pl.Object),
+        "Null": pl.Series([None] * 3),
+        "Int128": pl.Series([1, 2, 3], dtype=pl.Int128),
+        "List(Null)": pl.Series([[None]] * 3),
+    }
+    for kind, column in columns.items():
+        with pytest.raises(TypeError, match=rf"column 'other' .* {re.escape(kind)}"):
+            omendb.Index.from_frame(pl.DataFrame({"v": rows, "other": column}), vector="v")
+    with pytest.raises(TypeError, match="collect"):
+        omendb.Index.from_frame(pl.DataFrame({"v": rows}).lazy(), vector="v")
+
+
+def test_ids_that_were_given_are_not_given_again(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"v": list(np.eye(3)), "name": list("abc")})
+    index = omendb.Index.from_frame(frame, vector="v")
+    index.remove([2])
+    index.save(tmp_path / "x.omen")
+    loaded = omendb.Index.load(tmp_path / "x.omen")
+    loaded.save(tmp_path / "y.omen")
+    others = (loaded, omendb.Index.load(tmp_path / "y.omen"), copy.copy(index))
+    for again in (*others, pickle.loads(pickle.dumps(index)), index):
+        assert again.add(np.ones((1, 3))).tolist() == [3]
+    # A note that only the file has.
+    assert b"next_line" not in b"".join(pa.table(loaded).schema.metadata or {})
+
+
+def test_uuids_of_arrow_in_pandas_are_ids() -> None:
+    ids = [uuid.UUID(int=i) for i in range(3)]
+    column = pa.array([id.bytes for id in ids], pa.uuid())
+    frame = pd.DataFrame(
+        {"v": list(np.eye(3)), "key": pd.Series(column, dtype=pd.ArrowDtype(pa.uuid()))}
+    )
+    index = omendb.Index.from_frame(frame, vector="v", id="key")
+    assert index.ids.tolist() == ids
+
+
+def test_integers_beyond_63_bits_are_found_in_lists() -> None:
+    ids = np.array([2**63 + 5, 3], np.uint64)
+    frame = pd.DataFrame({"v": list(np.eye(2)), "key": ids})
+    index = omendb.Index.from_frame(frame, vector="v", id="key")
+    for given in (ids, ids.tolist(), ids.astype(object)):
+        assert index.get(given).to_pandas()["key"].tolist() == ids.tolist()
+    with pytest.raises(TypeError, match="integers"):
+        index.get(ids.astype(np.float64))
+    index.remove([2**63 + 5])
+    assert index.ids.tolist() == [3]
+
+
+def test_lists_of_booleans_are_numbers_as_those_of_numpy() -> None:
+    flags = [[True, False], [False, False]]
+    index = omendb.Index.from_frame(pa.table({"v": pa.array(flags)}), vector="v")
+    assert index.vectors.dtype == omendb.Index(np.array(flags)).vectors.dtype
+    index.add([[0.5, 1.0]])
+
+
+def test_frames_are_read_whole_while_rows_come_and_go() -> None:
+    rows = np.eye(4, dtype=np.float32)
+    index = omendb.Index.from_frame(pd.DataFrame({"v": list(rows), "n": range(4)}), vector="v")
+    stop, failed = threading.Event(), []
+
+    def edit() -> None:
+        number = 4
+        while not stop.is_set():
+            ids = list(range(number, number + 1500))
+            block = np.full((1500, 4), 2, np.float32)
+            index.add_frame(pd.DataFrame({"v": list(block), "n": ids}, index=ids))
+            index.remove(ids)
+            number += 1500
+
+    def read() -> None:
+        while not stop.is_set():
+            try:
+                table = pa.table(index)
+                assert table["id"].to_pylist() == table["n"].to_pylist()
+                assert len(pickle.loads(pickle.dumps(index))) >= 4
+            except Exception as error:
+                failed.append(error)
+                return
+
+    threads = [threading.Thread(target=work) for work in (edit, read, read)]
+    for thread in threads:
+        thread.start()
+    time.sleep(4)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert not failed

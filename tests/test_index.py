@@ -8,7 +8,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -384,6 +384,129 @@ def test_an_edit_keeps_nothing_of_the_array_that_came(
     given[:] = other[:] = 0
     np.testing.assert_array_equal(index.vectors, np.concatenate([rows[-700:], rows[700:]]))
     assert_answers(index, queries)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("method", ["exact", "graph"])
+def test_numbers_whose_squares_overflow_are_refused_by_every_metric(
+    metric: str, method: Literal["exact", "graph"], rng: np.random.Generator
+) -> None:
+    if method == "graph" and metric in ("manhattan", "chebyshev"):
+        pytest.skip("has no graph")
+    rows = rng.standard_normal((2000, 4))
+    wrong = rows.copy()
+    wrong[1] = 1e160
+    with pytest.raises(ValueError, match="row 1 of the vectors"):
+        omendb.Index(wrong, metric=metric, method=method)
+    index = omendb.Index(rows, metric=metric, method=method)
+    before = state_of(index)
+    with pytest.raises(ValueError, match="row 1 of the vectors"):
+        index.add(wrong[:3])
+    with pytest.raises(ValueError, match="row 0 of the vectors"):
+        index.update([7], wrong[1:2])
+    assert state_of(index) == before
+
+
+@pytest.mark.parametrize("labels", [False, True])
+@pytest.mark.parametrize("inner", ["add", "remove", "update", "build_graph"])
+@pytest.mark.parametrize("outer", ["add", "update", "build_graph"])
+def test_an_edit_from_the_callback_of_another_is_refused(
+    outer: str, inner: str, labels: bool
+) -> None:
+    script = """
+import sys, numpy as np, omendb
+outer, inner, labels = sys.argv[1:]
+X = np.eye(4, dtype=np.float32)
+names, more = (list("abcd"), list("efgh")) if labels == "True" else (None, None)
+index = omendb.Index(X, ids=names)
+ids = list(index.ids)
+calls = {
+    "add": lambda **options: index.add(X, more, **options),
+    "remove": lambda: index.remove(ids[:1]),
+    "update": lambda **options: index.update(ids[:1], X[1:2], **options),
+    "build_graph": lambda **options: index.build_graph(**options),
+}
+try:
+    calls[outer](progress=lambda done, total: calls[inner]())
+except RuntimeError as error:
+    assert "is being edited" in str(error)
+else:
+    raise SystemExit("nothing was refused")
+assert list(index.ids) == ids and np.array_equal(index.vectors, X) and not index.has_graph
+calls[outer](progress=lambda done, total: index.search(X, 2))
+calls[inner]()
+"""
+    if (outer, inner) == ("add", "add"):
+        script = script.removesuffix("calls[inner]()\n")  # the ids are there then
+    run_python(script, outer, inner, labels, timeout=30)
+
+
+def test_a_bar_that_fails_to_close_leaves_the_edit_whole() -> None:
+    pytest.importorskip("tqdm.auto")
+    run_python(
+        """
+import numpy as np, omendb, tqdm.auto
+closed = []
+class Bar(tqdm.auto.tqdm):
+    def close(self):
+        super().close()
+        if not closed:
+            closed.append(True)
+            raise error
+tqdm.auto.tqdm = Bar
+X = np.eye(4, dtype=np.float32)
+for error, labels in [(KeyboardInterrupt(), 1), (KeyError("x"), 1), (KeyboardInterrupt(), 0)]:
+    index = omendb.Index(X, ids=list("abcd") if labels else None)
+    for edit in ("add", "update"):
+        closed.clear()
+        try:
+            if edit == "add":
+                index.add(X + 5, list("efgh") if labels else None, progress=True)
+            else:
+                index.update(index.ids[:1], X[:1] + 9, progress=True)
+            for _ in range(100):
+                pass  # Ctrl-C comes between two lines
+        except KeyboardInterrupt:
+            assert isinstance(error, KeyboardInterrupt)
+        else:
+            assert not isinstance(error, KeyboardInterrupt)
+    assert closed and len(index) == 8 and index.vectors.shape == (8, 4)
+    assert index.vectors[0, 0] == 10 and index.search(X[0] + 9, 1).distances[0] == 0
+    index.add(X[:1], ["z"] if labels else None)
+    assert len(index.ids) == 9
+"""
+    )
+
+
+@pytest.mark.parametrize("how", [copy.copy, lambda index: pickle.loads(pickle.dumps(index))])
+def test_a_copy_goes_on_as_the_index_would(
+    how: Callable[[omendb.Index], omendb.Index], rng: np.random.Generator
+) -> None:
+    index = omendb.Index(rng.standard_normal((500, 8)), method="graph")
+    index.tune(0.99, k=5)
+    index.remove([499])
+    again = how(index)
+    assert again.effort == index.effort != 64
+    np.testing.assert_array_equal(again.add(np.ones((1, 8))), [500])
+    # The number type of an index that never had a row is that of the first.
+    empty = how(omendb.Index(dim=2, metric="cosine"))
+    empty.add(np.array([[1 / 3, 2.0**40 + 1]]))
+    assert empty.vectors.dtype == np.float64
+    assert empty.metric == "cosine"
+
+
+def test_an_edit_that_drops_the_graph_can_be_discarded(rng: np.random.Generator) -> None:
+    index = omendb.Index(rng.standard_normal((3000, 16)), method="graph")
+    before, told = state_of(index), []
+
+    def refuse(done: int, total: int) -> None:
+        told.append((done, total))
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        index.update([0], np.full((1, 16), 1e100), progress=refuse)
+    assert told == [(1, 1)]
+    assert state_of(index) == before
 
 
 def test_an_add_that_an_integer_index_would_wrap_is_refused() -> None:

@@ -837,3 +837,72 @@ def test_no_bad_argument_ever_panics(rng: np.random.Generator) -> None:
                 # Anything else, a panic above all, fails the test.
                 with contextlib.suppress(TypeError, ValueError):
                     call(a, b)
+
+
+# What says that it is no plain array --------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore:the matrix subclass")
+def test_subclasses_of_arrays_are_arrays_and_masked_values_refused() -> None:
+    rows = np.array([[0.0, 0.0], [0.0, 0.01], [5.0, 5.0], [5.0, 5.01]])
+    index = omendb.Index(np.asmatrix(rows))
+    assert type(index.vectors) is np.ndarray
+    assert len(omendb.duplicates(np.asmatrix(rows), 0.1, "euclidean")) == 2
+    assert type(omendb.Index(np.ma.array(rows)).vectors) is np.ndarray
+    some = np.ma.array([True] * 4, mask=[True, False, False, False])
+    for call in (
+        lambda: omendb.Index(np.ma.array(rows, mask=rows > 4)),
+        lambda: index.search([0.0, 0.0], 1, filter=some),
+        lambda: index.search(np.ma.array([0.0, 0.0], mask=[True, False])),
+        lambda: index.remove(np.ma.array([0, 1], mask=[True, False])),
+    ):
+        with pytest.raises(ValueError, match="masked"):
+            call()
+    assert len(index) == 4
+
+
+def test_a_column_of_vectors_is_taken_wherever_vectors_are(rng: np.random.Generator) -> None:
+    pandas, polars, arrow = (pytest.importorskip(name) for name in ("pandas", "polars", "pyarrow"))
+    rows = rng.standard_normal((20, 4))
+    index, lists = omendb.Index(rows), rows.tolist()
+    for column in (
+        pandas.Series(list(rows)),
+        pandas.Series(lists),
+        pandas.Series(arrow.array(lists), dtype=pandas.ArrowDtype(arrow.list_(arrow.float64()))),
+        polars.Series(lists),
+        arrow.array(lists),
+        arrow.chunked_array([lists[:7], lists[7:]]),
+    ):
+        np.testing.assert_array_equal(index.search(column, 1).ids[:, 0], np.arange(20))
+        np.testing.assert_array_equal(omendb.Index(column).vectors, rows)
+    with pytest.raises(ValueError, match=r"4 numbers in row 0 and 2 in row 1"):
+        index.search(pandas.Series([lists[0], lists[1][:2]]))
+    with pytest.raises(ValueError, match="row 1 of the queries is null"):
+        index.search(arrow.array([lists[0], None]))
+
+
+def test_other_errors_than_of_values_are_handed_on() -> None:
+    class Interrupted:
+        def __index__(self) -> int:
+            raise KeyboardInterrupt
+
+        def __float__(self) -> float:
+            raise KeyboardInterrupt
+
+    class Large:
+        def __array__(self, *_: object, **__: object) -> Array:
+            raise MemoryError
+
+    index = omendb.Index(np.eye(3))
+    interrupted: Any = Interrupted()
+    for call in (
+        lambda: index.search(np.eye(3), interrupted),
+        lambda: index.search(np.eye(3), 1, threads=interrupted),
+        lambda: index.search_radius(np.eye(3), interrupted),
+    ):
+        with pytest.raises(KeyboardInterrupt):
+            call()
+    with pytest.raises(MemoryError):
+        omendb.Index(Large())
+    with pytest.raises(TypeError, match="bool at row 0"):
+        omendb.Index(np.eye(3), ids=[True, 2, 3])

@@ -478,8 +478,9 @@ impl HealthReport {
                 "often the trace of an embedding that failed"
             };
             advice.push(format!(
-                "{} hold only zeros, {what}: find out where they come from, and remove them",
-                rows(self.zero_rows)
+                "{} {} only zeros, {what}: find out where they come from, and remove them",
+                rows(self.zero_rows),
+                if self.zero_rows == 1 { "holds" } else { "hold" }
             ));
         }
         if let Some(spread) = self.norm_spread().filter(|&spread| spread > VARIED) {

@@ -3,8 +3,8 @@
 //! What a search sees is an immutable [`State`] behind an `Arc`. An edit builds the next state
 //! beside it, sharing all chunks it does not touch, and publishes it in one step: a search sees
 //! the old rows or the new ones, never half, and an edit that fails or is interrupted has changed
-//! nothing. Locks are held for the time it takes to copy a pointer, so a fork cannot inherit one
-//! that stays shut.
+//! nothing. What searches lock is held for the time it takes to copy a pointer, so that a fork inherits
+//! none that stays shut; edits wait for each other, and in the child of a fork that fell into one for ever.
 
 #[cfg(feature = "table")]
 mod columns;
@@ -17,7 +17,7 @@ mod why_not;
 
 use std::collections::{HashMap, HashSet};
 use std::marker::PhantomData;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
 use crate::codes::{Codes, Encoder, Scratch};
@@ -31,7 +31,9 @@ use crate::rows::{DType, Rows};
 use crate::scratch::One;
 use crate::selection::Selection;
 use crate::tally::{Counts, Plan, Tally};
-use crate::threads::{Hushed, Monitor, Run, Silent, Stages, Worker, default_threads, run, single};
+use crate::threads::{
+    Hushed, Monitor, Run, Silent, Stages, Turn, Turns, Worker, default_threads, run, single,
+};
 use crate::top_k::Neighbor;
 
 pub use explain::Explanation;
@@ -93,7 +95,7 @@ pub struct Index<'a> {
     dim: usize,
     isa: Isa,
     /// Held while an edit prepares the next state; never while a search runs.
-    editing: Mutex<()>,
+    editing: Turns,
     published: RwLock<Published>,
     /// What states hold of rows is borrowed for `'a`, and no shorter: an index of longer borrows is
     /// none of shorter ones, since `add` works through a shared reference.
@@ -457,7 +459,7 @@ impl<'a> Index<'a> {
             metric,
             dim,
             isa: Isa::current()?,
-            editing: Mutex::new(()),
+            editing: Turns::default(),
             published: RwLock::new(Published { state: Arc::new(state), places: None }),
             _rows: PhantomData,
         })
@@ -591,8 +593,8 @@ impl<'a> Index<'a> {
         self.published.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn edit(&self) -> MutexGuard<'_, ()> {
-        self.editing.lock().unwrap_or_else(PoisonError::into_inner)
+    fn edit(&self) -> Result<Turn<'_>> {
+        self.editing.take()
     }
 
     fn check_dim(&self, what: &'static str, got: usize) -> Result<()> {
@@ -815,7 +817,10 @@ impl<'a> Index<'a> {
         };
         clock.stop(|counts| &mut counts.walk_ns);
         if graph.is_damaged() {
-            self.mend(threads, &mut Hushed(monitor))?;
+            // An edit under way mends as well, and may wait for what this thread holds.
+            if let Ok(Some(edit)) = self.editing.try_take() {
+                self.mend_in(&edit, threads, &mut Hushed(monitor))?;
+            }
             corpus.count(|counts| counts.discarded += n);
             return Ok(None);
         }
@@ -861,7 +866,7 @@ impl<'a> Index<'a> {
     pub fn build_graph_with(&self, seed: u64, run: Run<'_>) -> Result<()> {
         let (threads, monitor) = run.parts()?;
         check_linkable(self.metric)?;
-        let _edit = self.edit();
+        let _edit = self.edit()?;
         let state = self.state();
         let mut next = State { seed: Some(seed), ..(*state).clone() };
         // For the first graph, axes may pay that did not pay for the sweep alone.
@@ -881,14 +886,16 @@ impl<'a> Index<'a> {
 
     /// Builds the graph again if links of it were damaged in a file.
     fn mend(&self, threads: usize, monitor: &mut dyn Monitor) -> Result<()> {
-        let damaged = |state: &State| state.graph.as_ref().is_some_and(|graph| graph.is_damaged());
         // Asked before the edits are waited for as well: nearly always there is nothing to mend.
-        if !damaged(&self.state()) {
+        if !self.state().graph.as_ref().is_some_and(|graph| graph.is_damaged()) {
             return Ok(());
         }
-        let _edit = self.edit();
+        self.mend_in(&self.edit()?, threads, monitor)
+    }
+
+    fn mend_in(&self, _edit: &Turn<'_>, threads: usize, monitor: &mut dyn Monitor) -> Result<()> {
         let state = self.state();
-        if !damaged(&state) {
+        if !state.graph.as_ref().is_some_and(|graph| graph.is_damaged()) {
             return Ok(());
         }
         let mut next = (*state).clone();
@@ -974,12 +981,12 @@ impl<'a> Index<'a> {
         if !same_codes || new.len() > state.len() / REBUILD_SHARE || graph.is_damaged() {
             return self.new_graph(next, threads, monitor);
         }
-        if next.chunks.iter().any(|chunk| chunk.is_beyond_codes()) {
-            return Ok(None);
-        }
         let together = Arc::new(Together::new(&next.chunks));
         let corpus = self.corpus(next, None);
-        let Some(lane) = Lane::new(corpus, graph.lift, &together, new.len()) else {
+        let beyond = next.chunks.iter().any(|chunk| chunk.is_beyond_codes());
+        let lane = if beyond { None } else { Lane::new(corpus, graph.lift, &together, new.len()) };
+        let Some(lane) = lane else {
+            Stages::new(monitor, 0).finish()?;
             return Ok(None);
         };
         let work = new.len() as u64 * Edit::work(&lane);
@@ -991,6 +998,29 @@ impl<'a> Index<'a> {
         edit.insert(new, threads, &mut stages)?;
         stages.finish()?;
         Ok(Some(Arc::new(edit.finish())))
+    }
+
+    /// What a copy made of the vectors and their ids would not have: the effort, and the next free id.
+    #[cfg(feature = "python")]
+    pub(crate) fn kept(&self) -> (usize, i128) {
+        let state = self.state();
+        (state.effort, state.next_id)
+    }
+
+    /// Takes that of another index.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidParameter` if there is no such effort or id.
+    #[cfg(feature = "python")]
+    pub(crate) fn keep(&self, effort: usize, next_id: i128) -> Result<()> {
+        let _edit = self.edit()?;
+        let state = self.state();
+        if effort == 0 || !(state.next_id..=1 << 63).contains(&next_id) {
+            return Err(Error::invalid("expected an effort and an id as an index has them"));
+        }
+        let next = State { effort, next_id, ..(*state).clone() };
+        self.publish(next, state.rows(), &[])
     }
 
     /// Whether near rows are linked.
@@ -1055,7 +1085,7 @@ impl<'a> Index<'a> {
         // SAFETY: only states hold rows. They are dropped with the index, which does not outlive
         // `'a`, or by a call that borrows the index.
         let rows = unsafe { rows.held() };
-        let _edit = self.edit();
+        let _edit = self.edit()?;
         let state = self.state();
         if let Some(dtype) = state.dtype.filter(|&dtype| dtype != rows.dtype()) {
             let got = rows.dtype();
@@ -1257,7 +1287,7 @@ impl<'a> Index<'a> {
     ///
     /// `InvalidParameter` if an id is not there or given twice.
     pub fn remove(&self, ids: &[i64]) -> Result<()> {
-        let _edit = self.edit();
+        let _edit = self.edit()?;
         let state = self.state();
         let rows = self.rows_of(&state, ids)?;
         if rows.is_empty() {
@@ -1335,7 +1365,7 @@ impl<'a> Index<'a> {
                 "expected {ids} vectors for {ids} ids, got {rows}"
             )));
         }
-        let _edit = self.edit();
+        let _edit = self.edit()?;
         let state = self.state();
         if let Some(dtype) = state.dtype.filter(|&dtype| dtype != rows.dtype()) {
             let got = rows.dtype();

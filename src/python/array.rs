@@ -12,7 +12,7 @@ use numpy::{
     PyArrayDescr, PyArrayDescrMethods, PyArrayDyn, PyArrayMethods, PyUntypedArray,
     PyUntypedArrayMethods,
 };
-use pyo3::exceptions::{PyException, PyImportError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyException, PyImportError, PyMemoryError, PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyCapsule, PyCapsuleMethods, PyDict, PyInt};
@@ -40,9 +40,19 @@ pub(super) struct Wanted {
     pub(super) copy: bool,
 }
 
+/// Whether an error says that a value is wrong: Ctrl-C and a lack of memory are handed on.
+pub(super) fn is_of_value(py: Python<'_>, error: &PyErr) -> bool {
+    error.is_instance_of::<PyException>(py) && !error.is_instance_of::<PyMemoryError>(py)
+}
+
 /// Turns an array-like into rows.
 pub(super) fn vectors<'py>(object: &Bound<'py, PyAny>, wanted: Wanted) -> PyResult<Vectors<'py>> {
     let mut array = as_array(object, wanted.what)?;
+    if array.ndim() == 1 && array.dtype().kind() == b'O' {
+        // A column of frames: each item may be a vector.
+        let frames = object.py().import("omendb.frames")?;
+        array = frames.call_method1("stacked", (&array, wanted.what))?.cast_into()?;
+    }
     let mut dtype = borrowable(&array);
     let other = dtype.is_none() || wanted.dtype.is_some_and(|wanted| Some(wanted) != dtype);
     if other {
@@ -106,11 +116,18 @@ fn is_bfloat16(dtype: &Bound<'_, PyArrayDescr>) -> bool {
 
 /// Any array-like as a NumPy array, without looking at its numbers.
 fn as_array<'py>(object: &Bound<'py, PyAny>, what: &str) -> PyResult<Bound<'py, PyUntypedArray>> {
-    if let Ok(array) = object.cast::<PyUntypedArray>() {
+    let py = object.py();
+    if let Ok(array) = object.cast_exact::<PyUntypedArray>() {
         return Ok(array.clone());
     }
-    let py = object.py();
     let numpy = py.import(intern!(py, "numpy"))?;
+    if object.is_instance_of::<PyUntypedArray>()
+        && numpy.getattr("ma")?.call_method1("is_masked", (object,))?.is_truthy()?
+    {
+        return Err(PyValueError::new_err(format!(
+            "expected {what} without masked values: drop or fill in what is masked first"
+        )));
+    }
     let dlpack = object.hasattr("__dlpack__")?;
     let result = if dlpack && !object.hasattr("__array__")? {
         from_dlpack(&numpy, object)
@@ -125,13 +142,11 @@ fn as_array<'py>(object: &Bound<'py, PyAny>, what: &str) -> PyResult<Bound<'py, 
         Err(error) if error.is_instance_of::<PyValueError>(py) => Err(PyValueError::new_err(
             format!("expected {what} to be a rectangular array of numbers: {}", error.value(py)),
         )),
-        Err(error) if error.is_instance_of::<PyException>(py) => {
-            Err(PyTypeError::new_err(format!(
-                "expected {what} to be an array of numbers, got {}: {}",
-                object.get_type().name()?,
-                error.value(py)
-            )))
-        }
+        Err(error) if is_of_value(py, &error) => Err(PyTypeError::new_err(format!(
+            "expected {what} to be an array of numbers, got {}: {}",
+            object.get_type().name()?,
+            error.value(py)
+        ))),
         Err(error) => Err(error),
     }
 }
@@ -159,8 +174,8 @@ fn convert<'py>(
         }
     };
     let refuse = |error: PyErr| {
-        if !error.is_instance_of::<PyException>(py) {
-            return error; // KeyboardInterrupt and its like
+        if !is_of_value(py, &error) {
+            return error;
         }
         let text = format!(
             "expected {} to be an array of real numbers, got dtype {dtype}: {}",
@@ -363,6 +378,9 @@ pub(super) fn ids(object: &Bound<'_, PyAny>, what: &str) -> PyResult<Vec<i64>> {
         _ => return Err(refuse()),
     }
     let array = array.call_method1("astype", ("int64",)).map_err(|error| {
+        if !is_of_value(py, &error) {
+            return error;
+        }
         PyValueError::new_err(format!("expected {what} to fit 64 bits: {}", error.value(py)))
     })?;
     let array = array.call_method0("ravel")?;
@@ -419,7 +437,9 @@ pub(super) fn count(object: &Bound<'_, PyAny>, what: &str) -> PyResult<usize> {
     } else if object.is_instance_of::<PyBool>() {
         return Err(refuse());
     } else {
-        object.call_method0(intern!(py, "__index__")).map_err(|_| refuse())?
+        object
+            .call_method0(intern!(py, "__index__"))
+            .map_err(|error| if is_of_value(py, &error) { refuse() } else { error })?
     };
     match integer.extract::<usize>() {
         Ok(count) if count > 0 => Ok(count),

@@ -416,8 +416,8 @@ fn memory<'py>(
         DataType::UInt32 => ("<u4", values),
         DataType::Int64 => ("<i8", values),
         DataType::UInt64 => ("<u8", values),
-        // Bits, which NumPy does not know.
-        DataType::Boolean => ("|u1", cast(&values, &DataType::UInt8)?),
+        // As NumPy's booleans.
+        DataType::Boolean => ("<f8", cast(&values, &DataType::Float64)?),
         data_type if data_type.is_decimal() => ("<f8", cast(&values, &DataType::Float64)?),
         other => {
             return Err(PyTypeError::new_err(format!(

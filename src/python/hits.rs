@@ -250,7 +250,8 @@ impl Hits {
         } else {
             format!("{exact} exact, the others by the graph")
         };
-        let title = format!("Hits: {} queries, {} nearest, {how}", self.queries(), self.k);
+        let queries = counted(self.queries());
+        let title = format!("Hits: {queries}, {} nearest, {how}", self.k);
         self.answers.tables(py, &title)
     }
 }
@@ -407,9 +408,13 @@ impl RadiusHits {
     }
 
     fn tables(&self, py: Python<'_>) -> PyResult<[String; 2]> {
-        let (queries, answers) = (self.queries(), self.answers.len());
-        self.answers.tables(py, &format!("RadiusHits: {queries} queries, {answers} answers, exact"))
+        let (queries, answers) = (counted(self.queries()), self.answers.len());
+        self.answers.tables(py, &format!("RadiusHits: {queries}, {answers} answers, exact"))
     }
+}
+
+fn counted(queries: usize) -> String {
+    if queries == 1 { "1 query".to_owned() } else { format!("{queries} queries") }
 }
 
 #[pymethods]

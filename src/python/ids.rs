@@ -70,8 +70,7 @@ pub(super) fn given<'py>(object: &Bound<'py, PyAny>, what: &str) -> PyResult<Giv
         let items = array.call_method0(intern!(py, "tolist"))?;
         return objects(object, items.cast::<PyList>()?, what);
     }
-    let module = object.get_type().module()?.to_string();
-    if module.starts_with("pandas") {
+    if is_of_pandas(object)? {
         return given(&object.call_method0(intern!(py, "to_numpy"))?, what);
     }
     let arrow = ["__arrow_c_array__", "__arrow_c_stream__"];
@@ -91,6 +90,10 @@ pub(super) fn given<'py>(object: &Bound<'py, PyAny>, what: &str) -> PyResult<Giv
         }
         Err(_) => Ok(Given::Integers(object.clone())),
     }
+}
+
+pub(super) fn is_of_pandas(object: &Bound<'_, PyAny>) -> PyResult<bool> {
+    Ok(object.get_type().module()?.to_cow()?.starts_with("pandas"))
 }
 
 /// A column of ids: integers, strings or UUIDs, none of them null.
@@ -137,9 +140,6 @@ fn objects<'py>(
 ) -> PyResult<Given<'py>> {
     let py = source.py();
     let class = uuid(py)?;
-    let is_integer = |item: &Bound<'_, PyAny>| {
-        item.is_instance_of::<PyInt>() && !item.is_instance_of::<PyBool>()
-    };
     let Some(first) = items.iter().find(|item| !is_missing(item)) else {
         return if items.is_empty() {
             Ok(Given::Integers(source.clone()))
@@ -181,9 +181,10 @@ fn objects<'py>(
         let ids = FixedSizeBinaryArray::try_from_iter(ids.into_iter()).map_err(table::refused)?;
         return Ok(Given::Column(field("id", Kind::Uuid), Arc::new(ids)));
     }
-    if is_integer(&first) {
+    if first.is_instance_of::<PyInt>() {
         for (row, item) in items.iter().enumerate() {
-            check(row, &item, is_integer(&item) || item.hasattr("__index__")?, "integers")?;
+            let same = !item.is_instance_of::<PyBool>() && item.hasattr("__index__")?;
+            check(row, &item, same, "integers")?;
         }
     }
     Ok(Given::Integers(source.clone()))
@@ -198,6 +199,15 @@ pub(super) fn integers(object: &Bound<'_, PyAny>, what: &str, kind: Kind) -> PyR
             let array = array.call_method1("astype", ("uint64",))?.call_method0("ravel")?;
             let array = array.cast::<PyArray1<u64>>()?.readonly();
             return Ok(Arc::new(UInt64Array::from_iter_values(array.as_array().iter().copied())));
+        }
+        // NumPy makes floats of integers some of which are beyond 63 bits.
+        if let Ok(items) = object.try_iter() {
+            let wide = |item: PyResult<Bound<'_, PyAny>>| -> Option<u64> {
+                item.ok().filter(PyAnyMethods::is_instance_of::<PyInt>)?.extract().ok()
+            };
+            if let Some(ids) = items.map(wide).collect::<Option<Vec<u64>>>() {
+                return Ok(Arc::new(UInt64Array::from(ids)));
+            }
         }
     }
     Ok(Arc::new(Int64Array::from(array::ids(object, what)?)))

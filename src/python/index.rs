@@ -1,6 +1,7 @@
 //! The index as a Python class.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow_array::{ArrayRef, FixedSizeListArray, RecordBatch, make_array, new_null_array};
@@ -132,7 +133,10 @@ fn threads(threads: Option<&Bound<'_, PyAny>>) -> PyResult<Option<usize>> {
 }
 
 fn radius(radius: &Bound<'_, PyAny>) -> PyResult<f64> {
-    radius.extract().map_err(|_| {
+    radius.extract().map_err(|error| {
+        if !array::is_of_value(radius.py(), &error) {
+            return error;
+        }
         let name = radius.get_type().name().map_or(String::new(), |name| name.to_string());
         PyTypeError::new_err(format!("expected radius to be a number, got {name}"))
     })
@@ -227,6 +231,12 @@ impl Index {
             chosen.lines = Some(py.detach(|| table.select(condition, threads))?);
         }
         let Some(filter) = filter else { return Ok(chosen) };
+        let filter = &if table.is_some() && ids::is_of_pandas(filter)? {
+            let aligned = py.import("omendb.frames")?.getattr("aligned")?;
+            aligned.call1((filter, self.ids(py)?))?
+        } else {
+            filter.clone()
+        };
         chosen.mask = array::mask(filter)?;
         if chosen.mask.is_none() {
             chosen.ids = Some(match table {
@@ -243,6 +253,7 @@ impl Index {
     /// Answers, and a table that has a line for each of them.
     fn answered(
         &self,
+        py: Python<'_>,
         mut search: impl FnMut() -> PyResult<index::Hits>,
     ) -> PyResult<(index::Hits, Option<Arc<Table>>)> {
         loop {
@@ -258,6 +269,7 @@ impl Index {
                 return Ok((hits, Some(after)));
             }
             // Rows came and went, and their lines with them, while the search ran: once more.
+            py.check_signals()?;
         }
     }
 
@@ -655,7 +667,7 @@ impl Index {
         let options = options(method, effort, &filters)?;
         let rows = &queries.rows;
         let operations = self.operations(rows);
-        let (hits, table) = self.answered(|| {
+        let (hits, table) = self.answered(py, || {
             monitor::run(py, progress, rows.len(), "query", operations, threads, |run| {
                 self.index.search_with(rows, k.0, options, run)
             })
@@ -767,7 +779,7 @@ impl Index {
         let filter = all(&filters);
         let rows = &queries.rows;
         let operations = self.operations(rows);
-        let (hits, table) = self.answered(|| {
+        let (hits, table) = self.answered(py, || {
             monitor::run(py, progress, rows.len(), "query", operations, threads, |run| {
                 self.index.search_radius_with(rows, radius, filter, run)
             })
@@ -813,6 +825,7 @@ impl Index {
     ) -> PyResult<()> {
         let seed = self::seed(seed)?;
         let threads = self::threads(threads)?;
+        let _edit = self.ledger.edit(py)?;
         monitor::run(py, progress, self.index.len(), "row", usize::MAX, threads, |run| {
             self.index.build_graph_with(seed, run)
         })
@@ -910,15 +923,28 @@ impl Index {
         path: PathBuf,
         progress: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
-        let table = self.ledger.table();
-        monitor::run(py, progress, self.index.len(), "row", usize::MAX, None, |run| match &table {
-            None => self.index.save_with(&path, run),
-            Some(table) => {
-                let lines =
-                    |labels: &[i64]| self.ledger.holding(Arc::clone(table), labels).take(labels);
+        loop {
+            let table = self.ledger.table();
+            let stale = AtomicBool::new(false);
+            let n = self.index.len();
+            let saved = monitor::run(py, progress, n, "row", usize::MAX, None, |run| {
+                if table.is_none() && self.ledger.table().is_none() {
+                    return self.index.save_with(&path, run);
+                }
+                let lines = |labels: &[i64]| {
+                    if let Ok(Some(table)) = self.ledger.holding(table.clone(), labels) {
+                        return table.whole(labels);
+                    }
+                    stale.store(true, Ordering::Relaxed);
+                    Err(Error::invalid("rows came and went"))
+                };
                 self.index.save_columns(&path, lines, run)
+            });
+            if !stale.load(Ordering::Relaxed) {
+                return saved;
             }
-        })
+            py.check_signals()?;
+        }
     }
 
     /// Load an index from a file that `save` wrote. The vectors stay in the mapped file.
@@ -1204,7 +1230,7 @@ impl Index {
         let rows = self.new_rows(vectors)?;
         let n = rows.0.len();
         let threads = self::threads(threads)?;
-        let _edit = self.ledger.edit(py);
+        let _edit = self.ledger.edit(py)?;
         let table = match (self.ledger.table(), ids) {
             (Some(table), _) => table,
             (None, None) => return self.add_plain(py, rows, None, threads, progress),
@@ -1288,7 +1314,7 @@ impl Index {
         let rows = self.new_rows(&frame.vectors)?;
         let n = rows.0.len();
         let threads = self::threads(threads)?;
-        let _edit = self.ledger.edit(py);
+        let _edit = self.ledger.edit(py)?;
         let Some(table) = self.ledger.table() else {
             return Err(PyValueError::new_err("the index has no columns"));
         };
@@ -1344,12 +1370,13 @@ impl Index {
         py: Python<'py>,
         requested_schema: Option<Bound<'py, PyCapsule>>,
     ) -> PyResult<Bound<'py, PyCapsule>> {
-        let table = self.ledger.table();
-        let (labels, bytes) = py.detach(|| self.index.ids_and_vector_bytes())?;
-        let table = match table {
-            Some(before) => Some(self.ledger.holding(before, &labels)),
-            None if labels.is_empty() => None,
-            None => self.ledger.table(), // the first rows came meanwhile
+        let (labels, bytes, table) = loop {
+            let before = self.ledger.table();
+            let (labels, bytes) = py.detach(|| self.index.ids_and_vector_bytes())?;
+            if let Ok(table) = self.ledger.holding(before, &labels) {
+                break (labels, bytes, table);
+            }
+            py.check_signals()?;
         };
         let lines = self.lines(&labels, bytes, table.as_deref())?;
         stream(py, lines, requested_schema)
@@ -1377,7 +1404,7 @@ impl Index {
     /// >>> index.ids
     /// array([0, 2])
     fn remove(&self, py: Python<'_>, ids: &Bound<'_, PyAny>) -> PyResult<()> {
-        let _edit = self.ledger.edit(py);
+        let _edit = self.ledger.edit(py)?;
         let (ids, has_table) = self.labels_once(ids)?;
         monitor::run(py, None, ids.len(), "row", usize::MAX, None, |_| self.index.remove(&ids))?;
         if !ids.is_empty() {
@@ -1427,7 +1454,7 @@ impl Index {
     ) -> PyResult<()> {
         let (rows, _) = self.new_rows(vectors)?; // copied into their chunks
         let threads = self::threads(threads)?;
-        let _edit = self.ledger.edit(py);
+        let _edit = self.ledger.edit(py)?;
         let (ids, _) = self.labels_once(ids)?;
         monitor::run(py, progress, rows.len(), "row", usize::MAX, threads, |run| {
             self.index.update_with(&ids, &rows, run)
@@ -1496,8 +1523,8 @@ impl Index {
         Ok(self.label(id)?.is_some())
     }
 
-    /// Pickles as plain arrays: the vectors, their ids and the metric; what else is known of rows as
-    /// an Arrow stream. Codes and links are made again.
+    /// Pickles as plain arrays: the vectors, their ids, the metric and the effort; what else is known of
+    /// rows as an Arrow stream. Codes and links are made again.
     fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
         let options = PyDict::new(py);
         options.set_item("metric", self.metric())?;
@@ -1505,37 +1532,61 @@ impl Index {
             options.set_item("method", "graph")?;
             options.set_item("seed", seed)?;
         }
-        // Vectors and ids of one moment, whatever other threads do.
-        let table = self.ledger.table();
-        let mut labels = self.index.ids();
-        let source = self.source().as_ref().map(|source| source.bind(py).clone());
-        let whole = source.filter(|source| source.len().is_ok_and(|n| n == labels.len()));
-        let vectors = if let Some(source) = whole {
-            source.into_any()
+        // Vectors, ids and lines of one moment, whatever other threads do.
+        let (vectors, labels, table) = loop {
+            let before = self.ledger.table();
+            let mut labels = self.index.ids();
+            let source = self.source().as_ref().map(|source| source.bind(py).clone());
+            let whole = source.filter(|source| source.len().is_ok_and(|n| n == labels.len()));
+            let vectors = if let Some(source) = whole {
+                source.into_any()
+            } else {
+                let (ids, bytes) = py.detach(|| self.index.ids_and_vector_bytes())?;
+                labels = ids;
+                self.vector_array(py, bytes)?
+            };
+            if let Ok(table) = self.ledger.holding(before, &labels) {
+                break (vectors, labels, table);
+            }
+            py.check_signals()?;
+        };
+        let vectors = if self.index.dtype().is_some() {
+            PyTuple::new(py, [vectors])?
         } else {
-            let (ids, bytes) = py.detach(|| self.index.ids_and_vector_bytes())?;
-            labels = ids;
-            self.vector_array(py, bytes)?
+            options.set_item("dim", self.dim())?; // the first rows will tell the number type
+            PyTuple::empty(py)
         };
-        let vectors = PyTuple::new(py, [vectors])?;
-        let arguments = (py.get_type::<Self>(), vectors, &options).into_pyobject(py)?;
+        let lines = match table {
+            Some(table) => Some(PyBytes::new(py, &table.to_bytes(&labels)?)),
+            None if vectors.is_empty() => None,
+            None => {
+                options.set_item("ids", PyArray1::from_vec(py, labels))?;
+                None
+            }
+        };
+        let (effort, next_id) = self.index.kept();
+        let next_id = if lines.is_some() { None } else { Some(next_id) };
         let make = py.import("copyreg")?.getattr("__newobj_ex__")?;
-        let Some(table) = table else {
-            options.set_item("ids", PyArray1::from_vec(py, labels))?;
-            return (make, arguments).into_pyobject(py);
-        };
-        let lines = self.ledger.holding(table, &labels).to_bytes(&labels)?;
-        (make, arguments, PyBytes::new(py, &lines)).into_pyobject(py)
+        let arguments = (py.get_type::<Self>(), vectors, &options).into_pyobject(py)?;
+        (make, arguments, (lines, effort, next_id)).into_pyobject(py)
     }
 
-    /// Takes the table of an index that was pickled.
-    fn __setstate__(&self, state: &Bound<'_, PyBytes>) -> PyResult<()> {
-        let table = Table::from_bytes(state.as_bytes())?;
-        if self.ledger.table().is_some() || table.end() != self.index.len() as i64 {
-            return Err(PyValueError::new_err("expected the state of a pickled index"));
+    /// Takes of an index that was pickled what its arguments do not say: the table, the effort and the
+    /// next free id.
+    fn __setstate__(
+        &self,
+        state: (Option<Bound<'_, PyBytes>>, usize, Option<i128>),
+    ) -> PyResult<()> {
+        let (lines, effort, next_id) = state;
+        let n = self.index.len();
+        if let Some(lines) = lines {
+            let table = Table::from_bytes(lines.as_bytes())?;
+            if self.ledger.table().is_some() || table.end() != n as i64 {
+                return Err(PyValueError::new_err("expected the state of a pickled index"));
+            }
+            self.ledger.set(Some(Arc::new(table)));
         }
-        self.ledger.set(Some(Arc::new(table)));
-        Ok(())
+        Ok(self.index.keep(effort, next_id.unwrap_or(n as i128))?)
     }
 
     fn __repr__(&self) -> String {

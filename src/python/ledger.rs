@@ -4,42 +4,71 @@
 //! of an answer has its line. All but `editing` are locked for as long as a pointer is copied or by
 //! who holds the interpreter's lock and keeps it, so that no fork falls into it.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
 
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use pyo3::sync::MutexExt;
 
 use crate::error::{Error, Result};
 use crate::index::Index;
 use crate::table::{Key, Keys, Places, Table, unique};
+use crate::threads::{Turn, Turns};
+
+/// How long an edit that waits for another sleeps at a time.
+const PATIENCE: Duration = Duration::from_millis(1);
 
 /// Ids in the caller's own type and metadata; empty where ids are the engine's own.
 #[derive(Default)]
 pub(super) struct Ledger {
-    editing: Mutex<()>,
+    editing: Turns,
     table: Mutex<Option<Arc<Table>>>,
     /// Where ids are; made when first asked for.
     places: Mutex<Option<Places>>,
 }
+
+/// Rows have come and gone since labels were read: they are to be read once more.
+pub(super) struct Stale;
 
 impl Ledger {
     pub(super) fn new(table: Option<Table>) -> Self {
         Self { table: Mutex::new(table.map(Arc::new)), ..Self::default() }
     }
 
-    /// Keeps other edits waiting.
-    pub(super) fn edit(&self, py: Python<'_>) -> MutexGuard<'_, ()> {
-        self.editing.lock_py_attached(py).unwrap_or_else(PoisonError::into_inner)
+    /// Keeps other edits waiting; waits for theirs, listening for signals.
+    pub(super) fn edit(&self, py: Python<'_>) -> PyResult<Turn<'_>> {
+        loop {
+            let again = |error: Error| PyRuntimeError::new_err(error.to_string());
+            if let Some(turn) = self.editing.try_take().map_err(again)? {
+                return Ok(turn);
+            }
+            py.detach(|| thread::sleep(PATIENCE));
+            py.check_signals()?;
+        }
     }
 
     pub(super) fn table(&self) -> Option<Arc<Table>> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// A table that has a line for each of these labels, which were read after `before` was: that one,
-    /// unless rows came meanwhile.
-    pub(super) fn holding(&self, before: Arc<Table>, labels: &[i64]) -> Arc<Table> {
-        if before.holds(labels) { before } else { self.table().unwrap_or(before) }
+    /// A table that has a line for each of these labels, which were read after `before` was: that one, or
+    /// the present one where rows came meanwhile.
+    pub(super) fn holding(
+        &self,
+        before: Option<Arc<Table>>,
+        labels: &[i64],
+    ) -> std::result::Result<Option<Arc<Table>>, Stale> {
+        let Some(known) = before else {
+            // The first rows may have come meanwhile, with a table.
+            let now = if labels.is_empty() { None } else { self.table() };
+            let holds = now.as_ref().is_none_or(|now| now.holds(labels));
+            return if holds { Ok(now) } else { Err(Stale) };
+        };
+        if known.holds(labels) {
+            return Ok(Some(known));
+        }
+        self.table().filter(|now| now.holds(labels)).map(Some).ok_or(Stale)
     }
 
     pub(super) fn set(&self, table: Option<Arc<Table>>) {

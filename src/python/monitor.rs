@@ -1,8 +1,10 @@
 //! Signals and progress, between the engine and the interpreter.
 
+#![allow(unsafe_code)] // one call of the interpreter that pyo3 does not wrap
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use pyo3::exceptions::{PyException, PyRuntimeError, PyTypeError};
+use pyo3::exceptions::{PyException, PyKeyboardInterrupt, PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict};
 
@@ -120,8 +122,22 @@ pub(super) fn run<T: Send>(
         Ok(Err(error)) => Err(error.into()),
         Err(panic) => Err(PyRuntimeError::new_err(fault(&*panic))),
     };
-    if let Listener::Bar(bar, _) = &monitor.listener {
-        bar.call_method0(py, "close")?;
+    if let Listener::Bar(bar, _) = monitor.listener {
+        let closed = bar.call_method0(py, "close");
+        let interrupted = closed.is_err_and(|error| {
+            let interrupted = error.is_instance_of::<PyKeyboardInterrupt>(py);
+            if !interrupted {
+                error.write_unraisable(py, Some(bar.bind(py)));
+            }
+            interrupted
+        });
+        // What was done is done, and the caller has yet to note it: Ctrl-C comes again after that, and
+        // not while the bar is deleted, where it would be lost.
+        drop(bar);
+        if interrupted {
+            // SAFETY: it notes a signal, which needs nothing.
+            unsafe { pyo3::ffi::PyErr_SetInterrupt() };
+        }
     }
     result
 }

@@ -39,6 +39,8 @@ pub(crate) use predicate::Predicate;
 
 /// The entry of a schema's metadata that names the column of the ids.
 pub(crate) const ID: &str = "omendb.id";
+/// The entry that holds the id that the next line gets, where ids are integers.
+const NEXT_ID: &str = "omendb.next_line";
 /// Lines for which another thread pays.
 const WORTH_A_THREAD: usize = 1 << 12;
 /// Lines that are gone are kept up to this number, whatever their share.
@@ -326,14 +328,27 @@ impl Table {
         })
     }
 
-    /// The lines of these labels as an Arrow stream.
+    /// The lines of these labels, of which [`Table::of`] makes a table that gives no id twice.
+    ///
+    /// # Errors
+    ///
+    /// As [`Table::take`].
+    pub(crate) fn whole(&self, labels: &[i64]) -> Result<RecordBatch> {
+        let columns = self.taken(labels, 0..self.schema.fields().len())?;
+        let mut notes = self.schema.metadata().clone();
+        notes.insert(NEXT_ID.to_owned(), self.next_id.to_string());
+        let schema = self.schema.as_ref().clone().with_metadata(notes);
+        RecordBatch::try_new(Arc::new(schema), columns).map_err(refused)
+    }
+
+    /// The same as an Arrow stream.
     ///
     /// # Errors
     ///
     /// As [`Table::take`].
     pub(crate) fn to_bytes(&self, labels: &[i64]) -> Result<Vec<u8>> {
-        let lines = self.take(labels)?;
-        let mut writer = StreamWriter::try_new(Vec::new(), &self.schema).map_err(refused)?;
+        let lines = self.whole(labels)?;
+        let mut writer = StreamWriter::try_new(Vec::new(), lines.schema_ref()).map_err(refused)?;
         writer.write(&lines).map_err(refused)?;
         writer.into_inner().map_err(refused)
     }
@@ -367,7 +382,19 @@ impl Table {
                 return Err(Error::invalid(format!("the column '{}' was not kept", field.name())));
             }
         }
-        let table = Self::new(schema)?;
+        let mut notes = schema.metadata().clone();
+        let next_id = notes.remove(NEXT_ID);
+        let schema = Arc::new(schema.as_ref().clone().with_metadata(notes));
+        let columns = lines.columns().to_vec();
+        let lines = &RecordBatch::try_new(Arc::clone(&schema), columns).map_err(refused)?;
+        let mut table = Self::new(schema)?;
+        if let Some(next_id) = next_id {
+            table.next_id = next_id
+                .parse()
+                .ok()
+                .filter(|next_id| (0..=1 << 64).contains(next_id))
+                .ok_or_else(|| Error::invalid(format!("{next_id} is no id of a next line")))?;
+        }
         if let Some(row) = null_row(lines.column(0).as_ref()) {
             return Err(Error::invalid(format!("the id of row {row} is null")));
         }
@@ -392,5 +419,6 @@ pub(crate) fn schema(id: Field, columns: &Schema) -> SchemaRef {
     let fields: Vec<_> = std::iter::once(id).chain(columns.fields().iter().cloned()).collect();
     let mut notes = columns.metadata().clone();
     notes.insert(ID.to_owned(), id_name);
+    notes.remove(NEXT_ID);
     Arc::new(Schema::new_with_metadata(fields, notes))
 }

@@ -611,6 +611,18 @@ impl Parser<'_> {
             );
         }
         let (left, right) = (self.side(left, right)?, self.side(right, left)?);
+        for side in [&left, &right] {
+            if let &Operand::Column(column) = side
+                && !matches!(op, Op::Eq | Op::Ne)
+                && self.schema.field(column).dict_is_ordered() == Some(true)
+            {
+                return Err(self.wrong(&format!(
+                    "{} has categories in an order of their own, by which conditions do not \
+                     compare; list those that are meant, as in x in ('a', 'b')",
+                    self.describe(column)
+                )));
+            }
+        }
         match (&left, &right) {
             (&Operand::Column(a), &Operand::Column(b)) => {
                 let comparable = match (self.kind(a), self.kind(b)) {
