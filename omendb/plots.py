@@ -104,7 +104,10 @@ def health(report: HealthReport, ax: Any = None) -> Any:
         lengths.plot(report.norms, np.arange(len(report.norms)), color=MAIN)
         lengths.axvline(report.norms[50], color=MARK, linestyle="--", label="median")
         _legend(lengths)
-    lengths.ticklabel_format(axis="x", useOffset=False)  # lengths of 1 would stand as 0, plus 1
+        least, middle, most = report.norms[0], report.norms[50], report.norms[-1]
+        if 0 < most - least < 0.01 * middle:  # all are of one length but for rounding
+            lengths.set_xlim(0.99 * middle, 1.01 * middle)
+        lengths.ticklabel_format(axis="x", useOffset=False)  # 1 would stand as 0, plus 1
     lengths.set(
         xlabel="euclidean length of a row",
         ylabel="rows that are as long or shorter (%)",
