@@ -143,11 +143,7 @@ impl<'a> Rows<'a> {
     ///
     /// `InvalidParameter` if there is not so much memory.
     pub fn copied(&self) -> Result<Rows<'static>> {
-        let mut bytes = Vec::new();
-        let room = bytes.try_reserve_exact(self.nbytes());
-        room.map_err(|_| Error::invalid(format!("no memory for {} bytes", self.nbytes())))?;
-        (0..self.len).for_each(|row| self.copy_bytes(row, &mut bytes));
-        Ok(Rows::from_bytes(bytes, self.dim, self.dtype))
+        Ok(self.copied_to(&self.room()?, 0))
     }
 
     /// Memory for a copy of these rows, in large pages where the system has them.

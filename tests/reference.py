@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import itertools
 import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -471,3 +473,30 @@ def battery_under(isa: str, seed: int) -> dict[str, str]:
     )
     answer: dict[str, str] = json.loads(run_python(code, seed, isa, isa=isa))
     return answer
+
+
+def run_for(seconds: float, *calls: Callable[[int], object]) -> None:
+    """Make each call over and over, in a thread of its own, with the number of the turn.
+
+    Whatever one of them raises fails the test.
+    """
+    errors: list[BaseException] = []
+    stop = threading.Event()
+
+    def work(call: Callable[[int], object]) -> None:
+        try:
+            for turn in itertools.count():
+                if stop.is_set():
+                    break
+                call(turn)
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(call,)) for call in calls]
+    for thread in threads:
+        thread.start()
+    stop.wait(seconds)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert not errors, errors[0]

@@ -9,7 +9,6 @@ import gc
 import pickle
 import re
 import threading
-import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -30,7 +29,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from reference import Array, run_python
+from reference import Array, run_for, run_python
 
 import omendb
 
@@ -1359,32 +1358,16 @@ def test_lists_of_booleans_are_numbers_as_those_of_numpy() -> None:
 def test_frames_are_read_whole_while_rows_come_and_go() -> None:
     rows = np.eye(4, dtype=np.float32)
     index = omendb.Index.from_frame(pd.DataFrame({"v": list(rows), "n": range(4)}), vector="v")
-    stop, failed = threading.Event(), []
 
-    def edit() -> None:
-        number = 4
-        while not stop.is_set():
-            ids = list(range(number, number + 1500))
-            block = np.full((1500, 4), 2, np.float32)
-            index.add_frame(pd.DataFrame({"v": list(block), "n": ids}, index=ids))
-            index.remove(ids)
-            number += 1500
+    def edit(turn: int) -> None:
+        ids = list(range(4 + 1500 * turn, 4 + 1500 * (turn + 1)))
+        block = np.full((1500, 4), 2, np.float32)
+        index.add_frame(pd.DataFrame({"v": list(block), "n": ids}, index=ids))
+        index.remove(ids)
 
-    def read() -> None:
-        while not stop.is_set():
-            try:
-                table = pa.table(index)
-                assert table["id"].to_pylist() == table["n"].to_pylist()
-                assert len(pickle.loads(pickle.dumps(index))) >= 4
-            except Exception as error:
-                failed.append(error)
-                return
+    def read(_: int) -> None:
+        table = pa.table(index)
+        assert table["id"].to_pylist() == table["n"].to_pylist()
+        assert len(pickle.loads(pickle.dumps(index))) >= 4
 
-    threads = [threading.Thread(target=work) for work in (edit, read, read)]
-    for thread in threads:
-        thread.start()
-    time.sleep(4)
-    stop.set()
-    for thread in threads:
-        thread.join()
-    assert not failed
+    run_for(4, edit, read, read)

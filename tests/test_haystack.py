@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from haystack.document_stores.in_memory import InMemoryDocumentStore
 from haystack.document_stores.types import DuplicatePolicy, FilterPolicy
 from haystack.testing import document_store as suite
 from haystack.testing import document_store_async as async_suite
+from reference import run_for
 
 import omendb
 from omendb.haystack import OmenDocumentStore, OmenEmbeddingRetriever
@@ -342,30 +342,15 @@ def test_threads_may_write_delete_and_search_at_once(rng: np.random.Generator) -
     store = OmenDocumentStore()
     written = documents(rng, dim=4)
     store.write_documents(written)
-    errors: list[BaseException] = []
-    stop = threading.Event()
 
     def work(number: int) -> None:
-        try:
-            while not stop.is_set():
-                store.write_documents(written[number * 30 :][:30], DuplicatePolicy.OVERWRITE)
-                store.update_by_filter(equals("meta.number", number), {"by": number})
-                found = store.embedding_retrieval(
-                    written[99].embedding or [], return_embedding=True
-                )
-                assert found[0].id == "99"
-                assert [d.id for d in found if d.embedding is None] == []
-                store.write_documents([Document(id=f"of {number}")])
-                store.delete_documents([f"of {number}"])
-        except BaseException as error:
-            errors.append(error)
+        store.write_documents(written[number * 30 :][:30], DuplicatePolicy.OVERWRITE)
+        store.update_by_filter(equals("meta.number", number), {"by": number})
+        found = store.embedding_retrieval(written[99].embedding or [], return_embedding=True)
+        assert found[0].id == "99"
+        assert [d.id for d in found if d.embedding is None] == []
+        store.write_documents([Document(id=f"of {number}")])
+        store.delete_documents([f"of {number}"])
 
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(3)]
-    for thread in threads:
-        thread.start()
-    stop.wait(1.5)
-    stop.set()
-    for thread in threads:
-        thread.join()
-    assert not errors, errors[0]
+    run_for(1.5, *[lambda _, number=number: work(number) for number in range(3)])
     assert sorted(int(d.id) for d in store.filter_documents()) == list(range(100))

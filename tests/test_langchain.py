@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from langchain_core.embeddings import DeterministicFakeEmbedding, Embeddings
 from langchain_core.indexing import InMemoryRecordManager, index
 from langchain_core.vectorstores import InMemoryVectorStore, VectorStore
 from langchain_tests.integration_tests.vectorstores import VectorStoreIntegrationTests
+from reference import run_for
 
 import omendb
 from omendb.langchain import OmenVectorStore
@@ -376,18 +376,6 @@ def test_langchain_indexing_adds_and_cleans_up(embedding: Embeddings) -> None:
 
 
 def test_threads_may_add_delete_and_search_at_once(store: OmenVectorStore) -> None:
-    errors: list[BaseException] = []
-    stop = threading.Event()
-
-    def work(of: Callable[[int], object]) -> None:
-        try:
-            for turn in range(10_000):
-                if stop.is_set():
-                    break
-                of(turn)
-        except BaseException as error:
-            errors.append(error)
-
     def search(_: int) -> None:
         found = store.similarity_search("word 150", 50)
         assert found[0].id == "150"
@@ -407,12 +395,5 @@ def test_threads_may_add_delete_and_search_at_once(store: OmenVectorStore) -> No
         store.max_marginal_relevance_search("word 0", filter={"even": turn % 2 == 0})
         store.delete(ids)
 
-    threads = [threading.Thread(target=work, args=(of,)) for of in (search, replace, come_and_go)]
-    for thread in threads:
-        thread.start()
-    stop.wait(1.5)
-    stop.set()
-    for thread in threads:
-        thread.join()
-    assert not errors, errors[0]
+    run_for(1.5, search, replace, come_and_go)
     assert sorted(map(int, store.index.ids.tolist() if store.index else [])) == list(range(200))

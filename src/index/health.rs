@@ -147,7 +147,7 @@ impl Index<'_> {
         self.mend(threads, monitor)?;
         let mut state = self.state();
         let mut graph = checked(&state, monitor)?;
-        if state.graph.as_ref().is_some_and(|graph| graph.is_damaged()) {
+        if state.is_damaged() {
             self.mend(threads, monitor)?;
             state = self.state();
             graph = checked(&state, monitor)?;

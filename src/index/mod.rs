@@ -267,6 +267,11 @@ impl State {
         self.live.as_ref().map_or_else(|| self.rows(), |live| live.len())
     }
 
+    /// Whether links were found damaged in a file.
+    fn is_damaged(&self) -> bool {
+        self.graph.as_ref().is_some_and(|graph| graph.is_damaged())
+    }
+
     fn is_live(&self, row: usize) -> bool {
         row < self.rows() && self.live.as_ref().is_none_or(|live| live.contains(row))
     }
@@ -817,7 +822,7 @@ impl<'a> Index<'a> {
         };
         clock.stop(|counts| &mut counts.walk_ns);
         if graph.is_damaged() {
-            // An edit under way mends as well, and may wait for what this thread holds.
+            // An edit under way may wait for what this thread holds; the next search may mend.
             if let Ok(Some(edit)) = self.editing.try_take() {
                 self.mend_in(&edit, threads, &mut Hushed(monitor))?;
             }
@@ -887,7 +892,7 @@ impl<'a> Index<'a> {
     /// Builds the graph again if links of it were damaged in a file.
     fn mend(&self, threads: usize, monitor: &mut dyn Monitor) -> Result<()> {
         // Asked before the edits are waited for as well: nearly always there is nothing to mend.
-        if !self.state().graph.as_ref().is_some_and(|graph| graph.is_damaged()) {
+        if !self.state().is_damaged() {
             return Ok(());
         }
         self.mend_in(&self.edit()?, threads, monitor)
@@ -895,7 +900,7 @@ impl<'a> Index<'a> {
 
     fn mend_in(&self, _edit: &Turn<'_>, threads: usize, monitor: &mut dyn Monitor) -> Result<()> {
         let state = self.state();
-        if !state.graph.as_ref().is_some_and(|graph| graph.is_damaged()) {
+        if !state.is_damaged() {
             return Ok(());
         }
         let mut next = (*state).clone();

@@ -92,8 +92,17 @@ pub(super) fn given<'py>(object: &Bound<'py, PyAny>, what: &str) -> PyResult<Giv
     }
 }
 
-pub(super) fn is_of_pandas(object: &Bound<'_, PyAny>) -> PyResult<bool> {
+fn is_of_pandas(object: &Bound<'_, PyAny>) -> PyResult<bool> {
     Ok(object.get_type().module()?.to_cow()?.starts_with("pandas"))
+}
+
+/// Whether the labels of a column of pandas are numbers; none if it is no such column.
+pub(super) fn are_numbers_of_pandas(object: &Bound<'_, PyAny>) -> PyResult<Option<bool>> {
+    if !is_of_pandas(object)? || !object.hasattr("index")? {
+        return Ok(None);
+    }
+    let kind: String = object.getattr("index")?.getattr("dtype")?.getattr("kind")?.extract()?;
+    Ok(Some(matches!(kind.as_str(), "i" | "u" | "f")))
 }
 
 /// A column of ids: integers, strings or UUIDs, none of them null.

@@ -231,13 +231,15 @@ impl Index {
             chosen.lines = Some(py.detach(|| table.select(condition, threads))?);
         }
         let Some(filter) = filter else { return Ok(chosen) };
-        let filter = &if table.is_some() && ids::is_of_pandas(filter)? {
-            let aligned = py.import("omendb.frames")?.getattr("aligned")?;
-            aligned.call1((filter, self.ids(py)?))?
-        } else {
-            filter.clone()
-        };
         chosen.mask = array::mask(filter)?;
+        // A column of pandas means rows by its labels, if these can be ids: ids are dear to list.
+        if chosen.mask.is_some()
+            && let Some(table) = &table
+            && ids::are_numbers_of_pandas(filter)? == Some(table.kind().is_integer())
+        {
+            let aligned = py.import("omendb.frames")?.getattr("aligned")?;
+            chosen.mask = array::mask(&aligned.call1((filter, self.ids(py)?))?)?;
+        }
         if chosen.mask.is_none() {
             chosen.ids = Some(match table {
                 None => array::ids(filter, "filter")?,
@@ -269,6 +271,22 @@ impl Index {
                 return Ok((hits, Some(after)));
             }
             // Rows came and went, and their lines with them, while the search ran: once more.
+            py.check_signals()?;
+        }
+    }
+
+    /// What `read` gives with the labels of its rows, and a table that has a line for each of them.
+    fn with_lines<T>(
+        &self,
+        py: Python<'_>,
+        read: impl Fn() -> PyResult<(Vec<i64>, T)>,
+    ) -> PyResult<(Vec<i64>, T, Option<Arc<Table>>)> {
+        loop {
+            let before = self.ledger.table();
+            let (labels, rest) = read()?;
+            if let Ok(table) = self.ledger.holding(before, &labels) {
+                return Ok((labels, rest, table));
+            }
             py.check_signals()?;
         }
     }
@@ -1227,16 +1245,15 @@ impl Index {
         threads: Option<&Bound<'py, PyAny>>,
         progress: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let rows = self.new_rows(vectors)?;
-        let n = rows.0.len();
+        let (rows, copy) = self.new_rows(vectors)?;
         let threads = self::threads(threads)?;
         let _edit = self.ledger.edit(py)?;
         let table = match (self.ledger.table(), ids) {
             (Some(table), _) => table,
-            (None, None) => return self.add_plain(py, rows, None, threads, progress),
+            (None, None) => return self.add_plain(py, (rows, copy), None, threads, progress),
             (None, Some(ids)) => match own_ids(ids)? {
                 Own::Engine(ids) => {
-                    return self.add_plain(py, rows, Some(&ids), threads, progress);
+                    return self.add_plain(py, (rows, copy), Some(&ids), threads, progress);
                 }
                 Own::Column(field, ids) if self.index.is_empty() => {
                     let table = Table::new(lines_of(field, ids)?.schema())?;
@@ -1251,11 +1268,11 @@ impl Index {
             },
         };
         let given = ids.map(|ids| ids::given(ids, "ids")).transpose()?;
-        let ids = ids_for(&table, given, n)?;
+        let ids = ids_for(&table, given, rows.len())?;
         let metadata = &table.schema().fields()[1..];
-        let nulls = metadata.iter().map(|field| new_null_array(field.data_type(), n));
+        let nulls = metadata.iter().map(|field| new_null_array(field.data_type(), rows.len()));
         let columns: Vec<ArrayRef> = std::iter::once(Arc::clone(&ids)).chain(nulls).collect();
-        self.append(py, rows, &table, columns, threads, progress)?;
+        self.append(py, (rows, copy), &table, columns, threads, progress)?;
         let len = ids.len();
         ids::to_numpy(py, &ids, &[len])
     }
@@ -1311,17 +1328,16 @@ impl Index {
             )
         })?;
         let frame = Frame::read(frame, roles)?;
-        let rows = self.new_rows(&frame.vectors)?;
-        let n = rows.0.len();
+        let (rows, copy) = self.new_rows(&frame.vectors)?;
         let threads = self::threads(threads)?;
         let _edit = self.ledger.edit(py)?;
         let Some(table) = self.ledger.table() else {
             return Err(PyValueError::new_err("the index has no columns"));
         };
-        let metadata = frame.columns_as(table.schema(), n)?;
-        let ids = ids_for(&table, frame.ids, n)?;
+        let metadata = frame.columns_as(table.schema(), rows.len())?;
+        let ids = ids_for(&table, frame.ids, rows.len())?;
         let columns = std::iter::once(Arc::clone(&ids)).chain(metadata).collect();
-        self.append(py, rows, &table, columns, threads, progress)?;
+        self.append(py, (rows, copy), &table, columns, threads, progress)?;
         let len = ids.len();
         ids::to_numpy(py, &ids, &[len])
     }
@@ -1370,14 +1386,8 @@ impl Index {
         py: Python<'py>,
         requested_schema: Option<Bound<'py, PyCapsule>>,
     ) -> PyResult<Bound<'py, PyCapsule>> {
-        let (labels, bytes, table) = loop {
-            let before = self.ledger.table();
-            let (labels, bytes) = py.detach(|| self.index.ids_and_vector_bytes())?;
-            if let Ok(table) = self.ledger.holding(before, &labels) {
-                break (labels, bytes, table);
-            }
-            py.check_signals()?;
-        };
+        let (labels, bytes, table) =
+            self.with_lines(py, || Ok(py.detach(|| self.index.ids_and_vector_bytes())?))?;
         let lines = self.lines(&labels, bytes, table.as_deref())?;
         stream(py, lines, requested_schema)
     }
@@ -1533,23 +1543,16 @@ impl Index {
             options.set_item("seed", seed)?;
         }
         // Vectors, ids and lines of one moment, whatever other threads do.
-        let (vectors, labels, table) = loop {
-            let before = self.ledger.table();
-            let mut labels = self.index.ids();
+        let (labels, vectors, table) = self.with_lines(py, || {
+            let labels = self.index.ids();
             let source = self.source().as_ref().map(|source| source.bind(py).clone());
             let whole = source.filter(|source| source.len().is_ok_and(|n| n == labels.len()));
-            let vectors = if let Some(source) = whole {
-                source.into_any()
-            } else {
-                let (ids, bytes) = py.detach(|| self.index.ids_and_vector_bytes())?;
-                labels = ids;
-                self.vector_array(py, bytes)?
-            };
-            if let Ok(table) = self.ledger.holding(before, &labels) {
-                break (vectors, labels, table);
+            if let Some(source) = whole {
+                return Ok((labels, source.into_any()));
             }
-            py.check_signals()?;
-        };
+            let (labels, bytes) = py.detach(|| self.index.ids_and_vector_bytes())?;
+            Ok((labels, self.vector_array(py, bytes)?))
+        })?;
         let vectors = if self.index.dtype().is_some() {
             PyTuple::new(py, [vectors])?
         } else {

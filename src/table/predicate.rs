@@ -47,7 +47,8 @@
 //! one it must be a zone of a fixed offset, like UTC. Columns of times take `'12:30'` or `'12:30:15.5'`.
 //!
 //! **Types**: booleans, integers, float16 to float64, decimals up to 128 bits, texts, dates, times, timestamps,
-//! and dictionaries of these. Any other column can only be asked for nulls.
+//! and dictionaries of these; by an order of their own, where they have one, nothing is compared but refused.
+//! Any other column can only be asked for nulls.
 //!
 //! **Refused**, with a message: arithmetic, other functions, casts, subqueries, statements, comments, values
 //! of Python (`@x`), regular expressions (`x.str.contains('a.b')`, unless `regex=False` follows), texts
