@@ -19,6 +19,7 @@ use crate::table::{Key, UUID, refused};
 pub(super) const SHOWN: usize = 10;
 /// Characters of a cell in a terminal, and in a notebook.
 const CELL: [usize; 2] = [24, 100];
+const UUID_CHARS: usize = 36;
 /// Characters of a line in a terminal.
 const LINE: usize = 100;
 /// Columns in a notebook.
@@ -73,12 +74,14 @@ pub(super) fn escaped(text: &str) -> String {
     html
 }
 
+fn is_uuid(field: &Field) -> bool {
+    field.extension_type_name() == Some(UUID) && *field.data_type() == DataType::FixedSizeBinary(16)
+}
+
 /// The values of a column as text.
 fn cells(field: &Field, column: &dyn Array) -> Result<Vec<String>> {
     let rows = 0..column.len();
-    if field.extension_type_name() == Some(UUID)
-        && *field.data_type() == DataType::FixedSizeBinary(16)
-    {
+    if is_uuid(field) {
         let ids = column.as_fixed_size_binary();
         let cell = |row| {
             if ids.is_null(row) { String::new() } else { Key::Uuid(ids.value(row)).to_string() }
@@ -107,11 +110,12 @@ fn cells(field: &Field, column: &dyn Array) -> Result<Vec<String>> {
 pub(super) fn tables(title: &str, lines: &RecordBatch, more: bool) -> Result<[String; 2]> {
     let schema = lines.schema();
     let columns = schema.fields().iter().zip(lines.columns());
-    let columns = columns.map(|(field, column)| Ok((field.name(), cells(field, column)?)));
-    let columns = columns.collect::<Result<Vec<(&String, Vec<String>)>>>()?;
+    let columns = columns.map(|(field, column)| Ok((field, cells(field, column)?)));
+    let columns = columns.collect::<Result<Vec<_>>>()?;
     let mut text: Vec<String> = vec![String::new(); lines.num_rows() + 1];
     let mut shown = 0;
-    for (i, (name, cells)) in columns.iter().enumerate() {
+    for (i, (field, cells)) in columns.iter().enumerate() {
+        let name = field.name();
         let least = match name.as_str() {
             "query" => 6,
             "rank" => 5,
@@ -119,8 +123,10 @@ pub(super) fn tables(title: &str, lines: &RecordBatch, more: bool) -> Result<[St
             _ if i == 2 => 20,
             _ => 0,
         };
+        // A part of a UUID names nothing.
+        let most = if is_uuid(field) { UUID_CHARS } else { CELL[0] };
         let column: Vec<String> =
-            std::iter::once(*name).chain(cells).map(|cell| clipped(cell, CELL[0])).collect();
+            std::iter::once(name).chain(cells).map(|cell| clipped(cell, most)).collect();
         let width = column.iter().map(|cell| cell.chars().count()).max().unwrap_or(0).max(least);
         if i > 3 && text[0].chars().count() + 1 + width > LINE {
             break;
@@ -138,7 +144,7 @@ pub(super) fn tables(title: &str, lines: &RecordBatch, more: bool) -> Result<[St
         format!("<tr>{}</tr>", cells.into_iter().map(cell).collect::<String>())
     };
     let seen = &columns[..columns.len().min(COLUMNS)];
-    let head = row("th", seen.iter().map(|(name, _)| name.as_str()).collect());
+    let head = row("th", seen.iter().map(|(field, _)| field.name().as_str()).collect());
     let body =
         (0..lines.num_rows()).map(|i| row("td", seen.iter().map(|(_, c)| c[i].as_str()).collect()));
     let mut html = format!(

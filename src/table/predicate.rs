@@ -46,8 +46,11 @@
 //! Columns with a time zone take an offset (`'2024-05-01T12:30Z'`, `'2024-05-01 12:30+02:00'`); without
 //! one it must be a zone of a fixed offset, like UTC. Columns of times take `'12:30'` or `'12:30:15.5'`.
 //!
+//! **UUIDs**, and other columns of 16 bytes, are written as texts of their 32 hexadecimal digits, with hyphens or
+//! without.
+//!
 //! **Types**: booleans, integers, float16 to float64, decimals up to 128 bits, texts, dates, times, timestamps,
-//! and dictionaries of these; by an order of their own, where they have one, nothing is compared but refused.
+//! UUIDs, and dictionaries of these; by an order of their own, where they have one, nothing is compared but refused.
 //! Any other column can only be asked for nulls.
 //!
 //! **Refused**, with a message: arithmetic, other functions, casts, subqueries, statements, comments, values
@@ -248,6 +251,8 @@ enum Kind {
     Clock {
         unit: i128,
     },
+    /// Sixteen bytes, in the order of their hexadecimal digits.
+    Uuid,
     Other,
 }
 
@@ -281,6 +286,7 @@ impl Kind {
                 Self::Moment { unit: nanoseconds(unit), zone: zone.clone() }
             }
             T::Time32(unit) | T::Time64(unit) => Self::Clock { unit: nanoseconds(unit) },
+            T::FixedSizeBinary(16) => Self::Uuid,
             T::Dictionary(_, values) => Self::of(values),
             _ => Self::Other,
         }
@@ -410,6 +416,10 @@ impl Test {
                 array.nulls().map_or_else(|| bits.clone(), |nulls| &bits & nulls.inner())
             }
             Self::True => array.as_boolean().values().clone(),
+            Self::Among(Values::Exact(values)) if is_uuid(array) => {
+                uuids(array, |x| values.binary_search(&x).is_ok())
+            }
+            Self::AtMost(value) if is_uuid(array) => uuids(array, |x| x <= *value),
             Self::Among(Values::Exact(values)) => {
                 whole_numbers!(array, typed => among(typed, values))
             }
@@ -488,6 +498,20 @@ fn floats(array: &dyn Array, test: impl Fn(f64) -> bool) -> BooleanBuffer {
         _ => BooleanArray::from_unary(array.as_primitive::<Float64Type>(), test),
     };
     bits.into_parts().0
+}
+
+fn is_uuid(array: &dyn Array) -> bool {
+    Kind::of(array.data_type()) == Kind::Uuid
+}
+
+/// Sixteen bytes as a whole number in the same order.
+fn uuid(digits: u128) -> i128 {
+    (digits ^ 1 << 127) as i128
+}
+
+fn uuids(array: &dyn Array, test: impl Fn(i128) -> bool) -> BooleanBuffer {
+    let Lane::Exact(value, _) = Lane::of(array) else { unreachable!("it is one of whole numbers") };
+    BooleanBuffer::collect_bool(array.len(), |row| test(value(row)))
 }
 
 fn texts(array: &dyn Array, test: impl Fn(&str) -> bool) -> BooleanBuffer {
@@ -691,6 +715,12 @@ impl<'a> Lane<'a> {
                     Self::Text(Box::new(|row| array.value(row)))
                 }
             },
+            Kind::Uuid => {
+                let array = array.as_fixed_size_binary();
+                let digits =
+                    |row| array.value(row).iter().fold(0, |all, &byte| all << 8 | u128::from(byte));
+                Self::Exact(Box::new(move |row| uuid(digits(row))), 0)
+            }
             Kind::Other => unreachable!("the parser compares no such column"),
         }
     }

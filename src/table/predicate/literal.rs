@@ -101,6 +101,20 @@ impl Moment {
     }
 }
 
+/// The number that a UUID's digits are, written with hyphens or without.
+pub(super) fn uuid(text: &str) -> Option<u128> {
+    let hyphens = [8, 13, 18, 23];
+    let mut digits = 0;
+    for (i, byte) in text.bytes().enumerate() {
+        if text.len() == 36 && hyphens.contains(&i) {
+            (byte == b'-').then_some(())?;
+        } else {
+            digits = digits << 4 | u128::from(char::from(byte).to_digit(16)?);
+        }
+    }
+    matches!(text.len(), 32 | 36).then_some(digits)
+}
+
 /// The nanoseconds since midnight of a text like 12:30, 12:30:15 or 12:30:15.123456789.
 pub(super) fn clock(text: &str) -> Option<i128> {
     let (minutes, seconds) = text.split_at_checked(5)?;

@@ -636,7 +636,8 @@ impl Parser<'_> {
                     (Kind::Bool, Kind::Bool) => matches!(op, Op::Eq | Op::Ne),
                     (Kind::Float, Kind::Float)
                     | (Kind::Text, Kind::Text)
-                    | (Kind::Clock { .. }, Kind::Clock { .. }) => true,
+                    | (Kind::Clock { .. }, Kind::Clock { .. })
+                    | (Kind::Uuid, Kind::Uuid) => true,
                     _ => false,
                 };
                 if !comparable {
@@ -677,8 +678,10 @@ impl Parser<'_> {
             Value::Float(value) => (Test::Float(op, value), false),
             Value::Text(text) => (Test::Below { text, or_equal }, is_opposite),
             Value::Exact(Floor { whole, exact }) => {
-                let below = if exact && !or_equal { whole.saturating_sub(1) } else { whole };
-                (Test::AtMost(below), is_opposite)
+                let below = if exact && !or_equal { whole.checked_sub(1) } else { Some(whole) };
+                // Nothing is below the least there is.
+                let none = || Test::Among(Values::Exact(vec![]));
+                (below.map_or_else(none, Test::AtMost), is_opposite)
             }
             Value::Bool(_) => {
                 return Err(self.wrong(&format!(
@@ -703,8 +706,10 @@ impl Parser<'_> {
                 None => Err(self.unknown(*at, text, false)),
             };
         };
-        let takes_texts =
-            matches!(self.kind(opposite), Kind::Text | Kind::Moment { .. } | Kind::Clock { .. });
+        let takes_texts = matches!(
+            self.kind(opposite),
+            Kind::Text | Kind::Moment { .. } | Kind::Clock { .. } | Kind::Uuid
+        );
         match column {
             Some(_) if takes_texts => Err(self.wrong(&format!(
                 "\"{0}\" is a column in SQL and a text in pandas, and here it could be both; write \
@@ -746,6 +751,16 @@ impl Parser<'_> {
             (Kind::Moment { unit, zone }, Operand::Text(text)) => {
                 Value::Exact(self.moment(column, text, unit, zone.as_deref())?)
             }
+            (Kind::Uuid, Operand::Text(text)) => match literal::uuid(text) {
+                Some(digits) => Value::Exact(Floor { whole: super::uuid(digits), exact: true }),
+                None => {
+                    return Err(self.wrong(&format!(
+                        "{} is compared with 32 hexadecimal digits, as in \
+                         '123e4567-e89b-12d3-a456-426614174000', got {operand}",
+                        self.describe(column)
+                    )));
+                }
+            },
             (Kind::Clock { unit }, Operand::Text(text)) => match literal::clock(text) {
                 Some(time) => Value::Exact(Floor::of_ratio(time, unit)),
                 None => {

@@ -7,9 +7,10 @@ use arrow_array::builder::{BinaryBuilder, StringDictionaryBuilder};
 use arrow_array::types::{Int8Type, Int16Type};
 use arrow_array::{
     ArrayRef, BooleanArray, Date32Array, Date64Array, Decimal128Array, DictionaryArray,
-    Float16Array, Float32Array, Float64Array, Int8Array, Int32Array, Int64Array, LargeStringArray,
-    NullArray, RecordBatch, StringArray, StringViewArray, Time32SecondArray, Time64NanosecondArray,
-    TimestampMicrosecondArray, TimestampNanosecondArray, TimestampSecondArray, UInt64Array,
+    FixedSizeBinaryArray, Float16Array, Float32Array, Float64Array, Int8Array, Int32Array,
+    Int64Array, LargeStringArray, NullArray, RecordBatch, StringArray, StringViewArray,
+    Time32SecondArray, Time64NanosecondArray, TimestampMicrosecondArray, TimestampNanosecondArray,
+    TimestampSecondArray, UInt64Array,
 };
 use arrow_schema::{Field, Schema};
 use half::f16;
@@ -20,6 +21,7 @@ use crate::random::Random;
 
 const TWO_53: i64 = 1 << 53;
 const HOUR: i64 = 3600;
+const UUID: u128 = 0x123e_4567_e89b_12d3_a456_4266_1417_4000;
 /// 2024-05-01, as days since 1970.
 const DAY: i32 = 19_844;
 
@@ -199,6 +201,18 @@ fn table() -> RecordBatch {
             ),
         ),
         ("blob", Arc::new(binary.finish())),
+        (
+            "uuid",
+            Arc::new(
+                FixedSizeBinaryArray::try_from_sparse_iter_with_size(
+                    [Some(0), Some(1), Some(1 << 127), Some(u128::MAX), None, Some(UUID)]
+                        .map(|digits| digits.map(u128::to_be_bytes))
+                        .into_iter(),
+                    16,
+                )
+                .unwrap(),
+            ),
+        ),
         ("nothing", Arc::new(NullArray::new(6))),
         ("installed size", Arc::new(Int32Array::from(vec![10, 20, 30, 40, 50, 60]))),
         ("größe", Arc::new(Int32Array::from(vec![1, 1, 2, 2, 3, 3]))),
@@ -309,6 +323,30 @@ fn predicates_pass_the_rows_that_they_describe() {
         ("exact <= -9223372036854775808", &[3], &[0, 1, 2, 5]),
         ("exact < 9223372036854775808", &[0, 1, 2, 3, 5], &[]),
         ("exact < -9223372036854775808", &[], &[0, 1, 2, 3, 5]),
+        // UUIDs
+        ("uuid = '123e4567-e89b-12d3-a456-426614174000'", &[5], &[0, 1, 2, 3]),
+        ("uuid = '123E4567E89B12D3A456426614174000'", &[5], &[0, 1, 2, 3]),
+        ("uuid = \"123e4567-e89b-12d3-a456-426614174000\"", &[5], &[0, 1, 2, 3]),
+        ("uuid != '00000000000000000000000000000001'", &[0, 2, 3, 5], &[1]),
+        ("uuid < '00000000-0000-0000-0000-000000000000'", &[], &[0, 1, 2, 3, 5]),
+        ("uuid <= '00000000-0000-0000-0000-000000000000'", &[0], &[1, 2, 3, 5]),
+        ("uuid >= '00000000-0000-0000-0000-000000000000'", &[0, 1, 2, 3, 5], &[]),
+        ("uuid < '80000000-0000-0000-0000-000000000000'", &[0, 1, 5], &[2, 3]),
+        ("uuid > '80000000-0000-0000-0000-000000000000'", &[3], &[0, 1, 2, 5]),
+        ("uuid <= 'ffffffff-ffff-ffff-ffff-ffffffffffff'", &[0, 1, 2, 3, 5], &[]),
+        (
+            "uuid in ('123e4567-e89b-12d3-a456-426614174000', 'ffffffffffffffffffffffffffffffff', \
+             '00000000000000000000000000000002', '00000000000000000000000000000000')",
+            &[0, 3, 5],
+            &[1, 2],
+        ),
+        (
+            "uuid between '00000000000000000000000000000001' and '123e4567e89b12d3a456426614174000'",
+            &[1, 5],
+            &[0, 2, 3],
+        ),
+        ("uuid = uuid", &[0, 1, 2, 3, 5], &[]),
+        ("uuid is null", &[4], &[0, 1, 2, 3, 5]),
         // floats
         ("f = 0", &[0, 1], &[2, 3, 5]),
         ("f = -0.0", &[0, 1], &[2, 3, 5]),
@@ -615,7 +653,7 @@ fn what_is_no_predicate_is_refused_with_the_reason_and_the_place() {
         ),
         ("Name = 'a'", "did you mean name?"),
         ("x = 1 and zzz = 1", "at character 11: there is no column zzz; the columns are: id, x"),
-        ("zzz = 1", "größe, and 10 more"),
+        ("zzz = 1", "installed size, and 11 more"),
         ("`Installed size` = 1", "did you mean installed size?"),
         ("\"zzz\" = 1", "there is no column zzz; the columns are"),
         ("x = \"zzz\"", "at character 5: there is no column zzz; the columns are"),
@@ -645,6 +683,16 @@ fn what_is_no_predicate_is_refused_with_the_reason_and_the_place() {
         ),
         ("flag and name", "expected a condition, got the column name (Utf8) alone"),
         ("x = 'a'", "at character 5: the column x (Int32) cannot be compared with the text 'a'"),
+        (
+            "uuid = 'a-b'",
+            "the column uuid (FixedSizeBinary(16)) is compared with 32 hexadecimal digits, as in \
+             '123e4567-e89b-12d3-a456-426614174000', got the text 'a-b'",
+        ),
+        ("uuid = '123e4567-e89b-12d3-a456-42661417400é'", "is compared with 32 hexadecimal digits"),
+        ("uuid = '123e4567-e89b-12d3-a4564-26614174000'", "got the text"),
+        ("uuid = 5", "cannot be compared with the number 5"),
+        ("startswith(uuid, '12')", "holds no texts"),
+        ("uuid = blob", "cannot be compared by = with the column blob"),
         ("x = true", "the column x (Int32) cannot be compared with true"),
         ("name = -5", "the column name (Utf8) cannot be compared with the number -5"),
         (
