@@ -43,7 +43,7 @@ export HYPOTHESIS_STORAGE_DIRECTORY := .cache/hypothesis
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 
-demo: $(EXTENSION) ## build, then search Python's own documentation
+demo: $(EXTENSION) ## build, then search the documentation on this machine
 	$(PY) -m omendb demo
 
 build: $(EXTENSION) ## compile the extension (release) into omendb/

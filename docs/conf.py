@@ -18,7 +18,8 @@ from matplotlib import rc_params_from_file
 import omendb
 
 HERE = Path(__file__).parent
-NOTEBOOKS = HERE.parent / "notebooks"
+ROOT = HERE.parent
+NOTEBOOKS = ROOT / "notebooks"
 # Sphinx takes pages from one folder. A symbolic link would do, but links through it are not found.
 shutil.copytree(NOTEBOOKS, HERE / "notebooks", dirs_exist_ok=True)
 
@@ -60,7 +61,7 @@ plot_html_show_formats = False
 plot_html_show_source_link = False
 plot_apply_rcparams = True
 plot_rcparams = dict(
-    rc_params_from_file(NOTEBOOKS / "neutral.mplstyle", use_default_template=False)
+    rc_params_from_file(ROOT / "omendb" / "neutral.mplstyle", use_default_template=False)
 )
 
 

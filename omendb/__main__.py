@@ -48,6 +48,13 @@ with --json, one object:
   ids, distances    a list for each query, nearest first
   exact             of each query, whether its answers are proven
 """
+DEMO_KEYS = """\
+with --json, one object:
+  texts, seconds    docstrings that were read, and how long their vectors took
+  answers           of each question, its query and answers (name, distance, summary)
+  measured          rows, queries, k and cores; seconds of each way, recall and effort
+                    of the graph, and how many distances equal NumPy's
+"""
 
 
 class CommandError(Exception):
@@ -63,7 +70,7 @@ def info(options: argparse.Namespace) -> int:
     index = omendb.Index.load(options.file)
     kinds = [column["type"].partition("[")[0] for column in columns if column["name"] == "vectors"]
     facts: dict[str, Any] = {
-        "path": str(options.file),
+        "path": readable(options.file),
         "bytes": options.file.stat().st_size,
         "rows": len(index),
         "dim": index.dim,
@@ -111,12 +118,13 @@ def verify(options: argparse.Namespace) -> int:
                 f" {graph['dangling']:,} links lead to no row"
             )
     if options.json:
-        facts = {"path": str(options.file), "ok": not damage, "damage": damage}
+        facts = {"path": readable(options.file), "ok": not damage, "damage": damage}
         print_json({**facts, "columns": columns, "graph": graph})
     elif columns:
         print_columns(columns)
         if not damage:
-            print_line(f"\n{options.file}: all is as it was written")
+            print()
+            print_line(f"{options.file}: all is as it was written")
     if damage:
         named = f"{options.file} is damaged: " if columns else ""
         raise CommandError(named + "; ".join(damage))
@@ -131,7 +139,7 @@ def search(options: argparse.Namespace) -> int:
     if options.json:
         print_json(
             {
-                "path": str(options.file),
+                "path": readable(options.file),
                 "metric": index.metric,
                 "k": options.k,
                 "ids": hits.ids.tolist(),
@@ -140,10 +148,14 @@ def search(options: argparse.Namespace) -> int:
             }
         )
         return 0
-    print_line(f"{'query':>8} {'rank':>6} {'id':>20} {'distance':>14}")
-    for query, (ids, distances) in enumerate(zip(hits.ids, hits.distances, strict=True)):
+    names = [[str(id_) for id_ in ids] for ids in hits.ids]
+    width = max((len(name) for row in names for name in row), default=2)
+    width = min(max(width, 12), 40)
+    print_line(f"{'query':>8} {'rank':>6} {'id':>{width}} {'distance':>14}")
+    for query, (ids, distances) in enumerate(zip(names, hits.distances, strict=True)):
         for rank, (id_, distance) in enumerate(zip(ids, distances, strict=True)):
-            print_line(f"{query:8} {rank:6} {id_!s:>20} {distance:14.6f}")
+            shown = demo.shorten(id_, width)
+            print_line(f"{query:8} {rank:6} {shown:>{width}} {distance:14.6f}")
     return 0
 
 
@@ -151,7 +163,9 @@ def load_queries(path: Path) -> Any:
     """Read the array of a ``.npy`` file; what could run code is refused."""
     try:
         with path.open("rb") as file:
-            queries = np.lib.format.read_array(file, allow_pickle=False)
+            # NumPy goes back and forth, which in a pipe is not possible.
+            whole = file if file.seekable() else io.BytesIO(file.read())
+            queries = np.lib.format.read_array(whole, allow_pickle=False)
     except OSError:
         raise
     except (ValueError, EOFError, SyntaxError, MemoryError, OverflowError) as error:
@@ -186,8 +200,14 @@ def print_columns(columns: Sequence[dict[str, Any]]) -> None:
         print_line(line + state)
 
 
+def readable(path: Path) -> str:
+    """Write a path as text that every program can read, though its bytes may be no text."""
+    return str(path).encode(errors="replace").decode()
+
+
 def print_line(line: str) -> None:
     """Print a line, cut to the width of the terminal if there is one."""
+    line = demo.printable(line)
     if sys.stdout.isatty() or "COLUMNS" in os.environ:
         line = demo.shorten(line, shutil.get_terminal_size().columns)
     print(line)
@@ -250,8 +270,15 @@ def parser() -> argparse.ArgumentParser:
                 help="how (default: auto)",
             )
             command.add_argument("--effort", type=positive, help="the width of a walk's beam")
-    command = commands.add_parser("demo", help="search the documentation on this machine")
+    command = commands.add_parser(
+        "demo",
+        help="search the documentation on this machine",
+        description=demo.demo.__doc__,
+        epilog=f"{DEMO_KEYS}\n{STATUS}",
+        formatter_class=form,
+    )
     command.set_defaults(run=demo.demo)
+    command.add_argument("--json", action="store_true", help="for programs")
     command.add_argument(
         "--query",
         type=demo.question,
@@ -264,12 +291,16 @@ def parser() -> argparse.ArgumentParser:
 
 def failed(why: str) -> int:
     """Say in one line why a command failed, and return its exit status."""
-    print(f"omendb: {' '.join(why.split())}", file=sys.stderr)
+    print(f"omendb: {demo.printable(' '.join(why.split()))}", file=sys.stderr)
     return 1
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return the process's exit status."""
+    if sys.stderr is None:  # closed, as by 2>&-: what is printed would go to standard output
+        sys.stderr = io.StringIO()
+    if sys.stdout is None:
+        return failed("standard output is closed")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a docstring may hold what a terminal cannot
             stream.reconfigure(errors="replace")

@@ -12,6 +12,7 @@ each other, which is all that the demo promises: it shows the search, not a lang
 import argparse
 import ast
 import importlib
+import json
 import os
 import re
 import shutil
@@ -77,7 +78,7 @@ class Text:
     @property
     def summary(self) -> str:
         """The docstring's first line, fit for a terminal."""
-        return "".join(c if c.isprintable() else " " for c in self.doc.partition("\n")[0])
+        return printable(self.doc.partition("\n")[0])
 
     @property
     def content(self) -> str:
@@ -282,12 +283,17 @@ def print_answers(question: str, texts: Sequence[Text], hits: omendb.Hits) -> No
         print(shorten(line, width))
 
 
+def printable(line: str) -> str:
+    """Put a blank for each character that could break a line or steer a terminal."""
+    return "".join(c if c.isprintable() else " " for c in line)
+
+
 def shorten(line: str, width: int) -> str:
     """Cut a line to a width, with a mark where it was cut."""
     return line if len(line) <= width else line[: max(0, width - 3)].rstrip() + "..."
 
 
-def print_measurements(vectors: Floats, k: int) -> None:
+def measure(vectors: Floats, k: int) -> dict[str, Any]:
     """Time 1,000 texts, held out of the index, against the same search in plain NumPy."""
     held = np.random.default_rng(SEED).permutation(len(vectors))[: min(1_000, len(vectors) // 4)]
     queries, rest = vectors[held], np.delete(vectors, held, axis=0)
@@ -295,31 +301,50 @@ def print_measurements(vectors: Floats, k: int) -> None:
     index = omendb.Index(rest, metric="cosine")
     linked = omendb.Index(rest, metric="cosine", method="graph")
     report = linked.tune(0.95, k)
-    rivals: list[Callable[[], object]] = [
-        lambda: omendb.Index(rest, metric="cosine"),
-        lambda: omendb.Index(rest, metric="cosine", method="graph"),
-        lambda: index.search(queries, k),
-        lambda: linked.search(queries, k, method="graph"),
-        lambda: numpy_search(rest, queries, k),
-    ]
+    rivals: dict[str, Callable[[], object]] = {
+        "build_seconds": lambda: omendb.Index(rest, metric="cosine"),
+        "graph_build_seconds": lambda: omendb.Index(rest, metric="cosine", method="graph"),
+        "exact_seconds": lambda: index.search(queries, k),
+        "graph_seconds": lambda: linked.search(queries, k, method="graph"),
+        "numpy_seconds": lambda: numpy_search(rest, queries, k),
+    }
     # In turn, so that other work on the machine slows all of them.
-    rounds = [[seconds(action) for action in rivals] for _ in range(5)]
-    build, link, ours, walk, plain = map(statistics.median, zip(*rounds, strict=True))
+    rounds = [[seconds(action) for action in rivals.values()] for _ in range(5)]
+    times = map(statistics.median, zip(*rounds, strict=True))
     exact, walked = index.search(queries, k).distances, linked.search(queries, k, method="graph")
-    recall = np.mean(walked.distances <= exact[:, -1:])
     # Equal distances, not equal ids: in float32 NumPy cannot always tell near-ties apart.
     gap = np.abs(exact - numpy_search(rest, queries, k)[1])
+    return {
+        "rows": len(rest),
+        "dim": DIM,
+        "queries": len(held),
+        "k": k,
+        "cores": os.cpu_count(),
+        **dict(zip(rivals, times, strict=True)),
+        "effort": report.effort,
+        "recall": float(np.mean(walked.distances <= exact[:, -1:])),
+        "distances": gap.size,
+        "equal_distances": int(np.count_nonzero(gap < 1e-5)),
+    }
+
+
+def print_measurements(found: dict[str, Any]) -> None:
+    """Print what was measured."""
+    exact, graph, plain = (
+        found["queries"] / found[f"{way}_seconds"] for way in ("exact", "graph", "numpy")
+    )
     print(
-        f"\nMeasured: {len(rest):,} rows of {DIM} dimensions, a batch of {len(held):,} other texts"
-        f" as queries, k = {k},\n{os.cpu_count()} cores, median of 5 rounds\n"
-        f"  build omendb.Index  {build:8.3f} seconds, {link:.3f} with a graph\n"
-        f"  exact, omendb       {len(held) / ours:8,.0f} queries per second\n"
-        f"  by the graph        {len(held) / walk:8,.0f} queries per second, recall {recall:.3f}"
-        f" (effort {report.effort}, tuned for 0.95)\n"
-        f"  exact, NumPy        {len(held) / plain:8,.0f} queries per second (a matrix product,"
+        f"\nMeasured: {found['rows']:,} rows of {DIM} dimensions, a batch of {found['queries']:,}"
+        f" other texts as queries, k = {found['k']},\n{found['cores']} cores, median of 5 rounds\n"
+        f"  build omendb.Index  {found['build_seconds']:8.3f} seconds,"
+        f" {found['graph_build_seconds']:.3f} with a graph\n"
+        f"  exact, omendb       {exact:8,.0f} queries per second\n"
+        f"  by the graph        {graph:8,.0f} queries per second, recall {found['recall']:.3f}"
+        f" (effort {found['effort']}, tuned for 0.95)\n"
+        f"  exact, NumPy        {plain:8,.0f} queries per second (a matrix product,"
         f" then argpartition)\n"
-        f"Exact, omendb is {plain / ours:.1f} times as fast, and {np.count_nonzero(gap < 1e-5):,}"
-        f" of the {gap.size:,} distances agree to 0.00001."
+        f"Exact, omendb is {exact / plain:.1f} times as fast, and {found['equal_distances']:,}"
+        f" of the {found['distances']:,} distances agree to 0.00001."
     )
 
 
@@ -338,11 +363,26 @@ def demo(options: argparse.Namespace) -> int:
     finally:
         progress.clear()
     elapsed = time.perf_counter() - start
-    print(f"{len(texts):,} docstrings became vectors of {DIM} dimensions in {elapsed:.1f} s.")
+    if not options.json:
+        print(f"{len(texts):,} docstrings became vectors of {DIM} dimensions in {elapsed:.1f} s.")
     index = omendb.Index(vectors, metric="cosine")
+    answers = []
     for question, query in zip(questions, embed(questions), strict=True):
-        print_answers(question, texts, index.search(query, options.k))
-    print_measurements(vectors, options.k)
+        hits = index.search(query, options.k)
+        if not options.json:
+            print_answers(question, texts, hits)
+        near = zip(hits.ids.tolist(), hits.distances.tolist(), strict=True)
+        found = [
+            {"name": texts[i].name, "distance": d, "summary": texts[i].summary} for i, d in near
+        ]
+        answers.append({"query": question, "answers": found})
+    measured = measure(vectors, options.k)
+    if options.json:
+        facts = {"texts": len(texts), "seconds": elapsed, "answers": answers, "measured": measured}
+        json.dump(facts, sys.stdout, allow_nan=False)
+        print()
+    else:
+        print_measurements(measured)
     return 0
 
 
@@ -350,4 +390,4 @@ def question(text: str) -> str:
     """Read a question from the command line."""
     if not words(text):
         raise argparse.ArgumentTypeError(f"expected at least one word, got {text!r}")
-    return text
+    return printable(text)

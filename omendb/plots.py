@@ -25,12 +25,15 @@ LINES = 10
 
 def _axes(ax: Any, count: int = 1) -> Any:
     """Return the axes to draw on: new ones where none are given."""
-    if ax is not None:
-        return ax
     try:
-        from matplotlib import pyplot
+        from matplotlib import axes, pyplot
     except ImportError as error:
         raise ImportError("plots need matplotlib: pip install matplotlib") from error
+    if ax is not None:
+        for one in [ax] if count == 1 else np.asarray(ax, dtype=object).ravel():
+            if not isinstance(one, axes.Axes):
+                raise TypeError(f"expected ax to be axes of matplotlib, got {type(one).__name__}")
+        return ax
     size = pyplot.rcParams["figure.figsize"]
     _, ax = pyplot.subplots(
         1, count, layout="constrained", figsize=(size[0] * (1 if count == 1 else 1.6), size[1])
@@ -126,9 +129,13 @@ def health(report: HealthReport, ax: Any = None) -> Any:
         _plain_ticks(occurrences.xaxis)
         _plain_ticks(occurrences.yaxis)
         _legend(occurrences)
+    else:
+        where = {"ha": "center", "va": "center", "transform": occurrences.transAxes}
+        occurrences.text(0.5, 0.5, "no row has another to be near to", **where)
+    nearest = f"{report.k} nearest" if report.k else "nearest"
     hubness = "not known" if report.hubness is None else f"{report.hubness:.1f}"
     occurrences.set(
-        xlabel=f"times among the {report.k} nearest of another row",
+        xlabel=f"times among the {nearest} of another row",
         ylabel="rows that are so often or more (%)",
         title=f"Hubness: skewness {hubness}, {report.sample:,} rows",
     )
@@ -164,8 +171,8 @@ def distances(hits: Hits, ax: Any = None) -> Any:
             _legend(ax)
     elif n and k:
         low, first, middle, third, high = np.percentile(table, [5, 25, 50, 75, 95], axis=0)
-        ax.fill_between(ranks, low, high, color=MAIN, alpha=0.2, lw=0, label="9 in 10 queries")
-        ax.fill_between(ranks, first, third, color=MAIN, alpha=0.35, lw=0, label="half of them")
+        ax.fill_between(ranks, low, high, color=MAIN, alpha=0.3, lw=0, label="9 in 10 queries")
+        ax.fill_between(ranks, first, third, color=MAIN, alpha=0.45, lw=0, label="half of them")
         ax.plot(ranks, middle, color=MAIN, marker="." if k <= 100 else None, label="median")
         _legend(ax)
     queries = "1 query" if n == 1 else f"{n:,} queries"

@@ -209,6 +209,67 @@ def test_a_file_with_ids_of_ones_own_and_metadata_is_told_of_verified_and_search
         )
 
 
+def test_ids_that_would_break_the_table_are_printed_on_one_line(
+    tmp_path: Path, queries: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ids = ["two\nlines", "\x1b[31mred", "\u202eturned"]
+    omendb.Index(np.eye(3, DIM), ids=ids).save(tmp_path / "x.omen")
+    assert run("search", tmp_path / "x.omen", "--query-file", queries) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 1 + 3 * 3
+    assert {line[16:28].strip() for line in lines[1:]} == {"two lines", "[31mred", "turned"}
+    assert run("search", tmp_path / "x.omen", "--query-file", queries, "--json") == 0
+    assert sorted(from_json(capsys)["ids"][0]) == sorted(ids)
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="names of files are text there")
+@pytest.mark.parametrize("command", [["info"], ["verify"], ["search", "--query-file", "q.npy"]])
+def test_a_path_of_any_bytes_is_json_for_every_reader(
+    command: list[str],
+    saved: Path,
+    queries: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(queries.parent)
+    path = os.fsdecode(b"\xff\xc3\xa4.omen")
+    saved.rename(path)
+    assert run(*command, path, "--json") == 0
+    assert from_json(capsys)["path"] == "?ä.omen"
+
+
+def test_queries_may_come_through_a_pipe(saved: Path, queries: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "omendb", "search", saved, "--query-file", "/dev/stdin", "--json"],
+        input=queries.read_bytes(),
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert [found[0] for found in json.loads(done.stdout)["ids"]] == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "closed", "status"),
+    [
+        ("info {saved}", ">&-", 1),
+        ("info {saved} --json", ">&-", 1),
+        ("--help", ">&-", 1),
+        ("info none.omen", ">&-", 1),
+        ("info none.omen", "2>&-", 1),
+        ("info", "2>&-", 2),
+        ("info none.omen", ">&- 2>&-", 1),
+    ],
+)
+def test_a_stream_that_is_closed_sends_nothing_to_the_other(
+    arguments: str, closed: str, status: int, saved: Path
+) -> None:
+    command = f"'{sys.executable}' -m omendb {arguments.format(saved=saved)} {closed}"
+    done = subprocess.run(command, shell=True, capture_output=True, check=False)
+    told = b"omendb: standard output is closed\n" if closed == ">&-" else b""
+    assert (done.returncode, done.stdout, done.stderr) == (status, b"", told)
+
+
 def test_lines_fit_the_terminal(
     saved: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,5 +1,6 @@
 """The demo: what it reads, what it answers, and how it fails."""
 
+import json
 import os
 import re
 import signal
@@ -149,11 +150,26 @@ def test_the_demo_answers_and_measures(capsys: pytest.CaptureFixture[str]) -> No
 
 
 @pytest.mark.usefixtures("small_library")
+def test_the_demo_tells_programs_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["demo", "--json", "--query", "greatest common divisor", "--k", "2"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    (answer,) = facts["answers"]
+    assert answer["query"] == "greatest common divisor"
+    assert answer["answers"][0]["name"] == "math.gcd"
+    assert answer["answers"][0]["distance"] <= answer["answers"][1]["distance"]
+    measured = facts["measured"]
+    assert measured["rows"] + measured["queries"] == facts["texts"]
+    assert measured["equal_distances"] == measured["distances"] == 2 * measured["queries"]
+    assert 0.9 < measured["recall"] <= 1
+    assert all(value > 0 for key, value in measured.items() if key.endswith("seconds"))
+
+
+@pytest.mark.usefixtures("small_library")
 def test_the_demo_takes_questions_and_fits_the_terminal(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "60")
-    assert cli.main(["demo", "--query", "wrap a paragraph", "--query", "median", "--k", "2"]) == 0
+    assert cli.main(["demo", "--query", "wrap a\nparagraph", "--query", "median", "--k", "2"]) == 0
     tables = capsys.readouterr().out.split("\n\n")
     assert [table.splitlines()[0] for table in tables[1:3]] == ["wrap a paragraph", "median"]
     assert "textwrap" in tables[1]

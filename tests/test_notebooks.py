@@ -8,7 +8,6 @@ stores what the run gave.
 import importlib
 import json
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +59,6 @@ def test_a_notebook_runs_from_top_to_bottom(name: str, tmp_path: Path) -> None:
     nbformat = importlib.import_module("nbformat")
     nbclient = importlib.import_module("nbclient")
 
-    shutil.copy(FOLDER / "neutral.mplstyle", tmp_path)
     notebook = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
     stored = outputs(notebook)
     client = nbclient.NotebookClient(

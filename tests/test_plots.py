@@ -64,6 +64,8 @@ def test_the_health_of_next_to_nothing_is_drawn_too(count: int) -> None:
     for ax in omendb.Index(np.ones((count, 3))).health().plot():
         ax.figure.canvas.draw()
         assert ax.get_xlabel()
+    assert ax.get_xlabel() == "times among the nearest of another row"
+    assert [text.get_text() for text in ax.texts] == ["no row has another to be near to"]
 
 
 def test_hits_draw_a_line_for_each_query_or_ranges_of_many(rows: Array) -> None:
@@ -97,6 +99,10 @@ def test_pictures_are_drawn_on_given_axes(rows: Array) -> None:
     assert list(index.health().plot(ax=axes)) == list(axes)
     with pytest.raises(ValueError, match="expected two axes, one for each picture, got 1"):
         index.health().plot(ax=axes[0])
+    for report in (index.search(rows[:2]), index.tune(0.9), index.health()):
+        for wrong in (3, "left", axes[0].figure, [3, axes[0]]):
+            with pytest.raises(TypeError, match="expected ax to be axes of matplotlib, got"):
+                report.plot(ax=wrong)
     assert len(pyplot.get_fignums()) == 2
 
 
