@@ -9,7 +9,8 @@
  * - An index is a handle: NULL, one that was freed, and a pointer to something else are found out and
  *   are OMEN_INVALID_HANDLE.
  * - Any thread may call any function at any time, on the same index too; a thread that frees an index
- *   need not wait for the others. What a callback may do is said with it.
+ *   need not wait for the others. A callback may call any function, but for edits of an index from the
+ *   cancel callback of an edit of the same one.
  * - Memory is the caller's: arrays that come are read during the call (omen_borrow says otherwise of
  *   its own), results go to where the caller points, and there is nothing to free but indexes.
  * - Arrays have the length that is said, rows one after another, row_stride bytes apart where that is
@@ -17,8 +18,11 @@
  *   0 allows NULL. Results do not overlap each other or what comes.
  * - Structs of options begin with their size, which OMEN_..._INIT sets; NULL stands for such a one. So a
  *   program that was compiled with this header works with later versions of the library.
- * - No function calls exit() or abort(), installs a signal handler, or lets an exception or a panic
- *   through. After fork(), parent and child may both go on.
+ * - No function installs a signal handler, calls exit(), or lets an exception or a panic through. Where
+ *   the system refuses memory, the process is aborted.
+ * - After fork(), parent and child may both go on, if no other thread was within a function at that
+ *   moment: an edit under way elsewhere never ends in the child, which can only search that index then, and
+ *   a call that opens or frees an index may leave all handles locked.
  */
 
 #ifndef OMENDB_H
@@ -448,7 +452,7 @@ omen_status omen_search(const omen_index *index,
 
 /**
  * Finds every row at most radius from each of n_queries and tells them to found, query by query,
- * on this thread, when all are answered. options may be NULL; its method and effort are ignored, the
+ * on this thread, when all are answered. options may be NULL; whatever its method and effort, the
  * answers are exact. Threads: as omen_search.
  */
 omen_status omen_search_radius(const omen_index *index,
@@ -467,8 +471,8 @@ omen_status omen_build_graph(omen_index *index, const omen_graph_options *option
 
 /**
  * Finds the effort that answers with this recall (above 0, up to 1) for k neighbours, compared with
- * exact answers, and makes it the index's own. Where queries is NULL, points between rows are taken.
- * options (its threads, row_stride and dtype alone) and report may be NULL. Threads: as omen_add.
+ * exact answers, and makes it the index's own. Where queries is NULL and n_queries 0, points between rows are taken.
+ * options (of which threads, row_stride and dtype count) and report may be NULL. Threads: as omen_add.
  */
 omen_status omen_tune(omen_index *index,
                       double recall,
@@ -487,9 +491,12 @@ omen_status omen_save(const omen_index *index,
 /**
  * Opens a file that omen_save, or another face of omendb, wrote, and writes a handle to *index. The
  * file stays mapped: rows are read, and checked, when they are first needed, or all at once where
- * verify is not 0. Threads: any.
+ * verify is not 0. Vectors and queries have the dtype of the file (omen_stats tells it) and no row_stride.
+ * Threads: any.
  */
-omen_status omen_load(const char *path, int32_t verify, omen_index **index);
+omen_status omen_load(const char *path,
+                      int32_t verify,
+                      omen_index **index);
 
 /**
  * Writes the number of rows to *len. Threads: any.

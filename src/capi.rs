@@ -321,8 +321,8 @@ thread_local! {
     static HITS: RefCell<Hits> = RefCell::default();
 }
 
-/// Queries whose answers' memory a thread keeps for the next search, at most.
-const FEW: u64 = 16;
+/// Answers whose memory a thread keeps for the next search, at most.
+const FEW: u64 = 1 << 12;
 
 /// Runs the body of a function: its failures become a status and a message, its panics as well.
 #[inline]
@@ -574,7 +574,9 @@ fn out_of_reach<T>(what: &str, address: *const c_void, n: u64) -> Outcome<T> {
     if address.is_null() {
         return invalid(format!("expected {n} {what}, got NULL"));
     }
-    invalid(format!("expected the address of {n} {what}, got {address:?}"))
+    invalid(format!(
+        "{what}: expected an address that suits the type and has room for {n}, got {address:?}"
+    ))
 }
 
 /// Checks a pointer to `n` values of a type.
@@ -750,7 +752,7 @@ pub unsafe extern "C" fn omen_create(
             ));
         }
         let row_stride = extent("rows", 1, options.row_stride)?;
-        let made = Index::empty(dim as usize, metric(options.metric)?)?;
+        let made = Index::empty_of(dim as usize, metric(options.metric)?, Some(dtype))?;
         let made = register(made, dtype, row_stride)?;
         // SAFETY: `place` looked at it.
         unsafe { index.write(made) };
@@ -833,7 +835,8 @@ pub unsafe extern "C" fn omen_remove(
     call(|| {
         let index = find(index)?;
         // SAFETY: handed on.
-        Ok(index.index.remove(unsafe { slice("ids", ids, n)? })?)
+        let ids = unsafe { slice("ids", ids, n)? };
+        index.run(0, |run| Ok(index.index.remove_with(ids, run)?))
     })
 }
 
@@ -900,21 +903,23 @@ pub unsafe extern "C" fn omen_search(
         // SAFETY: handed on.
         unsafe {
             ask(&index, queries, n_queries, options, |question| {
-                if n_queries > FEW {
-                    return answer(question, &mut Hits::default());
+                let mut outcome = None;
+                if answers <= FEW {
+                    // Not where the thread is ending, or in the cancel callback of such a call.
+                    let _ = HITS.try_with(|hits| {
+                        let mut hits = hits.try_borrow_mut().ok()?;
+                        outcome = Some(answer(question, &mut hits));
+                        Some(())
+                    });
                 }
-                HITS.with(|hits| match hits.try_borrow_mut() {
-                    Ok(mut hits) => answer(question, &mut hits),
-                    // From the cancel callback of such a call.
-                    Err(_) => answer(question, &mut Hits::default()),
-                })
+                outcome.unwrap_or_else(|| answer(question, &mut Hits::default()))
             })
         }
     })
 }
 
 /// Finds every row at most radius from each of n_queries and tells them to found, query by query,
-/// on this thread, when all are answered. options may be NULL; its method and effort are ignored, the
+/// on this thread, when all are answered. options may be NULL; whatever its method and effort, the
 /// answers are exact. Threads: as omen_search.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn omen_search_radius(
@@ -969,8 +974,8 @@ pub unsafe extern "C" fn omen_build_graph(
 }
 
 /// Finds the effort that answers with this recall (above 0, up to 1) for k neighbours, compared with
-/// exact answers, and makes it the index's own. Where queries is NULL, points between rows are taken.
-/// options (its threads, row_stride and dtype alone) and report may be NULL. Threads: as omen_add.
+/// exact answers, and makes it the index's own. Where queries is NULL and n_queries 0, points between rows are taken.
+/// options (of which threads, row_stride and dtype count) and report may be NULL. Threads: as omen_add.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn omen_tune(
     index: *mut omen_index,
@@ -1036,7 +1041,8 @@ pub unsafe extern "C" fn omen_save(index: *const omen_index, path: *const c_char
 
 /// Opens a file that omen_save, or another face of omendb, wrote, and writes a handle to *index. The
 /// file stays mapped: rows are read, and checked, when they are first needed, or all at once where
-/// verify is not 0. Threads: any.
+/// verify is not 0. Vectors and queries have the dtype of the file (omen_stats tells it) and no row_stride.
+/// Threads: any.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn omen_load(
     path: *const c_char,

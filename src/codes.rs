@@ -435,19 +435,35 @@ impl Encoder {
         self.width + if self.axes.is_some() { STEP } else { 0 }
     }
 
-    /// The largest squared norm of some rows where products are their metric, otherwise 0: what a
-    /// graph lifts rows to.
+    /// What a graph lifts rows to, so that all are of one length: the largest squared norm of some rows
+    /// where products are their metric. For cosines, if some rows are zero, the squared length of all
+    /// others: a zero row is as far from each as if they were at right angles, and would lie half as far
+    /// otherwise. Otherwise 0.
     pub(crate) fn lift<'a>(&self, codes: impl Iterator<Item = &'a Codes>) -> f32 {
-        if self.metric != Metric::InnerProduct {
-            return 0.0;
-        }
-        let biases = codes.flat_map(|codes| {
+        let mut biases = codes.flat_map(|codes| {
             (0..codes.len).map(|row| {
                 let group = codes.group(row / GROUP);
                 group.bias(row % GROUP, codes.steps)
             })
         });
-        -2.0 * biases.fold(0.0, f32::min)
+        match self.metric {
+            Metric::InnerProduct => -2.0 * biases.fold(0.0, f32::min),
+            _ => match self.zero_bias() {
+                Some(zero) if biases.any(|bias| bias.to_bits() == zero.to_bits()) => {
+                    (self.unit * self.unit) as f32
+                }
+                _ => 0.0,
+            },
+        }
+    }
+
+    /// The bias of a row of zeros, by which it is known; of cosines alone.
+    pub(crate) fn zero_bias(&self) -> Option<f32> {
+        (self.metric == Metric::Cosine).then(|| {
+            let zeros = Buffer::filled(self.mean.len(), 0.0);
+            let mut out = Buffer::filled(self.mean.len(), 0.0);
+            half_square(float::centre(&zeros, 0.0, &self.mean, self.unit, &mut out))
+        })
     }
 
     /// Whether some row lies far outside what was learned from.
@@ -457,6 +473,21 @@ impl Encoder {
             self.centre_row(rows, row, &mut wide, &mut centred).is_none()
                 || float::max_abs_f32(&centred) > FAR
         })
+    }
+
+    /// Whether the mean of these rows is apart from the one that was learned by half of what the rows are
+    /// from each other: much of each code's precision then goes to what all have in common.
+    pub(crate) fn is_stale(&self, rows: impl Iterator<Item = Vec<f64>>) -> bool {
+        let (mut sum, mut squares, mut count) = (vec![0.0; self.mean.len()], 0.0, 0.0);
+        let mut centred = vec![0.0; self.mean.len()];
+        for row in rows {
+            let Some(factor) = self.factor(&row) else { continue };
+            squares += float::centre(&row, factor, &self.mean, self.unit, &mut centred);
+            sum.iter_mut().zip(&centred).for_each(|(sum, &x)| *sum += f64::from(x));
+            count += 1.0;
+        }
+        let apart = float::dot(&sum, &sum) / (count * count);
+        count > 0.0 && !(apart <= 0.25 * (squares / count - apart).max(0.0) + 1e-12)
     }
 
     /// Whether scores have a bias: half the squared norm of the row.

@@ -52,15 +52,34 @@ impl DType {
     }
 }
 
-/// A number type of vectors.
-pub trait Element: Copy + Send + Sync + 'static {
+/// A number type of vectors; there are no others.
+///
+/// ```compile_fail
+/// # use omendb::{DType, Element};
+/// #[derive(Clone, Copy)]
+/// struct Byte(u8);
+/// impl Element for Byte {
+///     const DTYPE: DType = DType::F64; // eight bytes would be read
+/// }
+/// ```
+pub trait Element: sealed::Sealed + Copy + Send + Sync + 'static {
     /// Its tag.
     const DTYPE: DType;
 }
 
+/// Memory is read as the tag says, which nobody else may give.
+mod sealed {
+    pub trait Sealed {}
+}
+
 macro_rules! elements {
     ($($type:ty => $tag:ident),*) => {
-        $(impl Element for $type { const DTYPE: DType = DType::$tag; })*
+        $(
+            impl sealed::Sealed for $type {}
+            impl Element for $type {
+                const DTYPE: DType = DType::$tag;
+            }
+        )*
     };
 }
 elements!(f32 => F32, f64 => F64, f16 => F16, bf16 => BF16, i8 => I8, u8 => U8);
@@ -152,7 +171,8 @@ impl<'a> Rows<'a> {
     ///
     /// `InvalidParameter` if there is not so much memory.
     pub(crate) fn room(&self) -> Result<Arc<Region>> {
-        let region = Region::new(self.len.div_ceil(PIECE), PIECE.min(self.len) * self.row_bytes());
+        let piece = self.len.clamp(1, PIECE) * self.row_bytes();
+        let region = Region::new(self.len.div_ceil(PIECE), piece);
         let none = || Error::invalid(format!("no memory for {} bytes", self.nbytes()));
         let region = region.ok_or_else(none)?;
         region.join_pages();
@@ -344,7 +364,8 @@ impl<'a> Rows<'a> {
     ///
     /// `BadNumber` with the first row that holds another.
     pub(crate) fn check(&self, what: &'static str) -> Result<()> {
-        if matches!(self.dtype, DType::I8 | DType::U8) {
+        // Without rows a width may be anything, also beyond memory.
+        if self.is_empty() || matches!(self.dtype, DType::I8 | DType::U8) {
             return Ok(());
         }
         let mut row = Buffer::filled(self.dim, 0.0);
@@ -432,7 +453,7 @@ pub(crate) fn bad_row(row: &[f64], what: &'static str, number: usize) -> Error {
     } else {
         "drop or impute such rows first, for example with numpy.isfinite(X).all(axis=1)"
     };
-    Error::BadNumber { what, row: number, value: format!("{bad}"), advice }
+    Error::BadNumber { what, row: number, value: format!("{bad:?}"), advice }
 }
 
 /// A number of half precision in float32, by operations that a compiler makes vectors of.
@@ -535,7 +556,15 @@ mod tests {
                 assert_eq!(out[..], values[first..first + 3]);
             }
         }
-        assert!(Rows::borrow(&values[..0], 3).unwrap().room().is_ok());
+    }
+
+    #[test]
+    fn no_rows_take_no_memory_however_wide_they_are() {
+        for dim in [1, 3, usize::MAX / 8] {
+            let none = Rows::borrow(&[0.0f64; 0], dim).unwrap();
+            none.check("vectors").unwrap();
+            assert_eq!(none.copied().unwrap().len(), 0);
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@
 use std::cell::{Cell, RefCell};
 use std::process;
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -339,6 +339,8 @@ pub(crate) struct Turns {
     lock: Mutex<()>,
     /// [`Turns::me`] of the holder, or 0.
     holder: AtomicUsize,
+    /// The process of the last holder.
+    process: AtomicU32,
 }
 
 /// Held until it is dropped.
@@ -356,6 +358,7 @@ impl Turns {
 
     fn held<'a>(&'a self, held: MutexGuard<'a, ()>) -> Turn<'a> {
         self.holder.store(Self::me(), Ordering::Relaxed);
+        self.process.store(process::id(), Ordering::Relaxed);
         Turn { turns: self, _held: held }
     }
 
@@ -363,9 +366,11 @@ impl Turns {
     ///
     /// # Errors
     ///
-    /// `InvalidParameter` if the turn is this thread's already.
+    /// `InvalidParameter` if the turn is this thread's already, or one's that a fork left behind.
     pub(crate) fn take(&self) -> Result<Turn<'_>> {
-        self.refuse_again()?;
+        if let Some(turn) = self.try_take()? {
+            return Ok(turn);
+        }
         Ok(self.held(self.lock.lock().unwrap_or_else(PoisonError::into_inner)))
     }
 
@@ -379,8 +384,23 @@ impl Turns {
         Ok(match self.lock.try_lock() {
             Ok(held) => Some(self.held(held)),
             Err(TryLockError::Poisoned(held)) => Some(self.held(held.into_inner())),
-            Err(TryLockError::WouldBlock) => None,
+            Err(TryLockError::WouldBlock) => {
+                self.refuse_for_ever()?;
+                None
+            }
         })
+    }
+
+    /// The threads of a parent process end nothing in its child.
+    fn refuse_for_ever(&self) -> Result<()> {
+        // 0 while the first holder has not yet said who it is.
+        if [0, process::id()].contains(&self.process.load(Ordering::Relaxed)) {
+            return Ok(());
+        }
+        Err(Error::invalid(
+            "this process was forked while another thread edited the index, so that here the edit \
+             never ends: search it, or edit a copy",
+        ))
     }
 
     /// Only this thread writes its own number, so that others' orders do not matter.

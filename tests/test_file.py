@@ -446,6 +446,17 @@ def test_a_crafted_row_that_is_no_number_is_refused(
         loaded.search(vectors[0], method="exact")
 
 
+def test_a_file_that_says_that_its_rows_have_no_type_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.omen"
+    omendb.Index(np.arange(12, dtype=np.uint8).reshape(3, 4)).save(path)
+    data = path.read_bytes()
+    at = data.rindex(b"yes", 0, data.rindex(b"omendb.typed") + 60)
+    for text in (b"no\0", b"yas"):
+        craft(path, at, text)
+        with pytest.raises(ValueError, match=r"omendb\.typed makes no sense"):
+            omendb.Index.load(path)
+
+
 def test_threads_that_meet_a_loaded_index_first_agree(
     graph_file: tuple[Path, NDArray[np.float32]],
 ) -> None:

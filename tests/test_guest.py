@@ -345,6 +345,41 @@ assert not failures, failures
 
 
 @needs_fork
+@pytest.mark.parametrize("what", ["rows", "frame"])
+def test_a_child_forked_while_another_thread_edits_is_told_and_searches(what: str) -> None:
+    script = f"""{_FORK}
+import pandas
+if sys.argv[1] == "frame":
+    frame = pandas.DataFrame({{"v": list(X[:3000]), "id": [str(i) for i in range(3000)]}})
+    index = omendb.Index.from_frame(frame, vector="v", id="id")
+expected = index.search(Q, 10, threads=3)
+within, on = threading.Event(), threading.Event()
+progress = lambda done, total: (within.set(), on.wait(60))
+editor = threading.Thread(target=index.update, args=(index.ids, index.vectors + 1),
+                          kwargs={{"progress": progress}})
+editor.start()
+within.wait()
+child = os.fork()
+if child == 0:
+    signal.alarm(30)
+    for edit, rest in ((index.remove, ()), (index.update, (X[: len(index)],))):
+        try:
+            edit(index.ids, *rest)
+        except RuntimeError as error:
+            assert "forked while another thread edited" in str(error)
+        else:
+            os._exit(2)
+    os._exit(0 if same(index.search(Q, 10)) else 1)
+status = os.waitpid(child, 0)[1]
+on.set()
+editor.join()
+assert status == 0, f"the child ended with status {{status}}"
+index.remove(index.ids[:1])
+"""
+    run_python(script, what)
+
+
+@needs_fork
 def test_a_fork_while_another_thread_meets_a_loaded_index_leaves_both_working(
     tmp_path: Path,
 ) -> None:

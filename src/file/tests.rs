@@ -362,6 +362,11 @@ fn a_saved_file_has_the_permissions_a_user_expects() {
     save(&link);
     assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
     assert_eq!(Mapped::open(&plain).unwrap().rows(), 1);
+    // Also where it leads to a file that is yet to be.
+    fs::remove_file(&plain).unwrap();
+    save(&link);
+    assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+    assert_eq!(Mapped::open(&plain).unwrap().rows(), 1);
 }
 
 #[test]

@@ -138,7 +138,11 @@ impl Target {
                 let real = fs::canonicalize(path).map_err(|error| Error::file(path, &error))?;
                 (real, Some(found.permissions()))
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => (path.to_path_buf(), None),
+            // A link whose file is yet to be made names where.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => match fs::read_link(path) {
+                Ok(to) => return Self::of(&path.parent().unwrap_or(Path::new("")).join(to)),
+                Err(_) => (path.to_path_buf(), None),
+            },
             Err(error) => return Err(Error::file(path, &error)),
         };
         if path.file_name().is_none() {

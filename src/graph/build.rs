@@ -45,6 +45,15 @@ const CANDIDATES: usize = 64;
 const KEPT: usize = 48;
 /// Squared distances must differ by this factor for a link to make another superfluous.
 const ALPHA: f32 = 1.2;
+/// Where pruning keeps fewer links than these, some row lies in the middle of all others, such as their
+/// mean: so near to each that it makes all other links superfluous, and walks would come no farther
+/// than to it. So many are kept then.
+const FEW: usize = 4;
+const LEAST: usize = 12;
+/// How far rows are that nothing is to be linked to.
+const FAR: f32 = 1e30;
+/// Of two candidates so near to each other, beside how far they are, the second says nothing new.
+const TWINS: f32 = 1e-4;
 /// The beam of the refining pass.
 const REFINE: usize = 16;
 /// Rows that say whether codes tell near rows apart, and in what share of the cases they must.
@@ -87,7 +96,8 @@ pub(super) struct Scratch {
 }
 
 /// Keeps those of some candidates, sorted, that no kept one makes superfluous; at most [`PRUNED`],
-/// and filled up to `fill` with the nearest of the others.
+/// and filled up to `fill`, or where they are [`FEW`], with the nearest of the others, but for copies of
+/// kept ones.
 pub(super) fn prune(
     lane: &Lane<'_>,
     candidates: &[Link],
@@ -107,14 +117,21 @@ pub(super) fn prune(
             continue;
         }
         lane.aim_at_row(candidate.row, target);
-        let superfluous = kept.chunks(4).any(|links| {
+        let nearer = kept.chunks(4).find_map(|links| {
             let rows = four(links).map(|link| link.row);
-            lane.values(target, rows).iter().any(|d| ALPHA * d.max(0.0) <= candidate.distance)
+            let [a, b, c, d] = lane.values(target, rows);
+            let least = a.min(b).min(c.min(d)).max(0.0);
+            (ALPHA * least <= candidate.distance).then_some(least)
         });
-        if superfluous { rejected.push(candidate) } else { kept.push(candidate) }
+        match nearer {
+            None => kept.push(candidate),
+            Some(apart) if apart < TWINS * candidate.distance => {}
+            Some(_) => rejected.push(candidate),
+        }
     }
     out.clear();
     out.extend_from_slice(kept);
+    let fill = if kept.len() < FEW { fill.max(LEAST) } else { fill };
     let missing = fill.saturating_sub(kept.len());
     out.extend(rejected.iter().take(missing));
 }
@@ -234,7 +251,8 @@ impl Order {
 /// Rows that walks start from: half of them at random, which puts them where the rows are, and half
 /// each as far as can be from those there are, which puts one into every group that lies apart.
 fn heads(lane: &Lane<'_>, seed: u64) -> Vec<u32> {
-    let sample = Random(seed).sample(HEAD_SAMPLE, lane.rows);
+    let mut sample = Random(seed).sample(HEAD_SAMPLE, lane.rows);
+    sample.retain(|&row| lane.is_linked(row));
     let count = HEADS.min(sample.len());
     let mut target = Target::default();
     let mut chosen: Vec<u32> = Random(seed ^ 5)
@@ -296,7 +314,7 @@ impl Gathered {
             self.records.extend_from_slice(record);
             let (factor, bias, _) = lane.meta(record);
             self.factors.push(factor);
-            self.squares.push(-2.0 * bias);
+            self.squares.push(if lane.is_linked(row) { -2.0 * bias } else { FAR });
             self.heights.push(if lane.lift > 0.0 { lane.height(bias) } else { 0.0 });
         }
         self.records.resize(self.rows.next_multiple_of(GROUP) * self.stride, 0);
@@ -838,7 +856,7 @@ fn refine(
         Walks::default().run(lane, graph, rows.len(), reach, aim, |i, beam, target| {
             let row = rows[i];
             all.clear();
-            all.extend(beam.rows().filter(|&other| other != row));
+            all.extend(beam.rows().filter(|&other| other != row && lane.is_linked(other)));
             all.extend(graph.links(row));
             all.sort_unstable();
             all.dedup();

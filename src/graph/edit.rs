@@ -6,8 +6,9 @@
 //! Around a row that goes, each row that was linked to it takes over its links, pruned (Singh et
 //! al., `FreshDiskANN`, 2021).
 //!
-//! Links are written where they are. What they were is kept until the edit is done, so that one
-//! that is interrupted leaves every link as it was.
+//! Few links are written where they are, while searches read them. What they were is kept until the
+//! edit is done, so that one that is interrupted leaves every link as it was. An edit of many rows works on
+//! a copy of all links, or searches meanwhile would find as little as after half of it.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -36,6 +37,9 @@ const TASK: usize = 64;
 const ALWAYS_PROVEN: usize = 1 << 16;
 const PROVEN_SHARE: usize = 16;
 
+/// Edits of so large a share of the rows work on a copy: it takes a few hundredths of such an edit's time.
+const COPIED_SHARE: usize = 256;
+
 /// One edit of a graph, which is undone unless it is finished.
 pub(crate) struct Edit<'a, 'b> {
     graph: Graph,
@@ -58,9 +62,17 @@ impl Drop for Edit<'_, '_> {
 }
 
 impl<'a, 'b> Edit<'a, 'b> {
-    /// Starts an edit of `graph` for the rows of `lane`, of which `live` are there.
-    pub(crate) fn new(graph: &Graph, lane: &'a Lane<'b>, live: Option<&'a Selection>) -> Self {
+    /// Starts an edit of `graph`, of so many rows, for the rows of `lane`, of which `live` are there.
+    pub(crate) fn new(
+        graph: &Graph,
+        lane: &'a Lane<'b>,
+        live: Option<&'a Selection>,
+        edited: usize,
+    ) -> Self {
         let mut graph = graph.clone();
+        if edited >= lane.rows / COPIED_SHARE {
+            graph.links.iter_mut().for_each(Graph::copy_links);
+        }
         graph.grow(lane.rows);
         graph.together = Arc::clone(lane.together);
         Self { graph, lane, live, journal: Vec::new(), edited: 0, done: false }
@@ -184,8 +196,18 @@ impl<'a, 'b> Edit<'a, 'b> {
         Ok(())
     }
 
+    /// About how many multiply-adds it takes to take rows out, for progress.
+    pub(crate) fn work_of_removal(lane: &Lane<'_>, rows: usize) -> u64 {
+        lane.rows as u64 * 64 + rows as u64 * Self::work(lane)
+    }
+
     /// Takes rows out: nothing links to them any more, and they link to nothing.
-    pub(crate) fn remove(&mut self, rows: &[u32], threads: usize) -> Result<()> {
+    pub(crate) fn remove(
+        &mut self,
+        rows: &[u32],
+        threads: usize,
+        stages: &mut Stages<'_>,
+    ) -> Result<()> {
         let mut gone = Selection::none(self.lane.rows);
         rows.iter().for_each(|&row| gone.insert(row as usize));
         let (lane, graph, live) = (self.lane, &self.graph, self.live);
@@ -193,7 +215,9 @@ impl<'a, 'b> Edit<'a, 'b> {
             !gone.contains(row as usize) && live.is_none_or(|live| live.contains(row as usize))
         };
         let chunks = graph.links.len();
-        let repaired = run(threads, chunks, 0, &mut Silent, |chunk, _| {
+        let total = Self::work_of_removal(lane, rows.len());
+        let share = total / chunks.max(1) as u64 / CHUNK as u64;
+        let repaired = stages.run(threads, chunks, total, |chunk, worker| {
             let mut target = Target::default();
             let mut scratch = Scratch::default();
             let mut out = Vec::new();
@@ -201,6 +225,9 @@ impl<'a, 'b> Edit<'a, 'b> {
             let first = (chunk * CHUNK) as u32;
             let last = ((chunk + 1) * CHUNK).min(lane.rows) as u32;
             for row in first..last {
+                if !worker.advance(share) {
+                    break;
+                }
                 if gone.contains(row as usize)
                     || !graph.links(row).any(|link| gone.contains(link as usize))
                 {

@@ -13,7 +13,7 @@
 //!
 //! Links lie apart from the rows' records, one cache line and a half of codes being read for each
 //! link that is followed, but links only where a row is expanded. They are atomic numbers, written
-//! by one edit at a time while searches read: a search skips a row that its own state does not
+//! by one small edit at a time while searches read: a search skips a row that its own state does not
 //! hold, so half-written links cost it a detour, never an answer that is not there.
 
 mod build;
@@ -29,6 +29,7 @@ use crate::codes::{Encoder, QueryCode, QueryFloats};
 use crate::corpus::{CHUNK, Chunk, Corpus, Store, Together, once};
 use crate::kernels::int8::{self, STEP};
 use crate::kernels::{Isa, prefetch};
+use crate::selection::Selection;
 
 pub(crate) use build::{build, codes_agree, work};
 pub(crate) use edit::Edit;
@@ -75,7 +76,8 @@ pub(crate) struct Graph {
     pub(crate) seed: u64,
     /// For inner products, the largest squared norm at the build: rows are linked by the distance
     /// of `(z, √(lift − ‖z‖²))`, all of one length, whose order from a query is the product's
-    /// (Bachrach et al., "Speeding up the Xbox recommender system", 2014).
+    /// (Bachrach et al., "Speeding up the Xbox recommender system", 2014). For cosines see
+    /// [`Encoder::lift`].
     pub(crate) lift: f32,
     /// Rows edited since it was proven that every row can be reached.
     unproven: usize,
@@ -144,6 +146,15 @@ impl Graph {
             rows.take(CHUNK).map(Links::new).collect()
         });
         links
+    }
+
+    /// Gives a chunk links of its own, as they are now.
+    fn copy_links(chunk: &mut LinkChunk) {
+        let Some(links) = chunk.get() else { return };
+        let now =
+            |links: &Links| Links(links.0.each_ref().map(|l| l.load(Ordering::Relaxed).into()));
+        let copy: Arc<[Links]> = links.iter().map(now).collect();
+        *chunk = copy.into();
     }
 
     /// Takes all links into memory that are not yet there.
@@ -287,6 +298,10 @@ pub(crate) struct Lane<'a> {
     zero: i32,
     rows: usize,
     pub(crate) lift: f32,
+    /// Where rows of zeros are lifted and no others, their bias.
+    zero_bias: Option<f32>,
+    /// The rows that a build links to, if not all.
+    live: Option<&'a Selection>,
 }
 
 /// What rows are scored against: a query, or another row. Smaller values are nearer:
@@ -298,7 +313,7 @@ pub(crate) struct Target {
     base: f32,
     gain: f32,
     beta: f32,
-    /// For rows that are linked by product: `√(lift − ‖z‖²)`.
+    /// For rows that are lifted.
     height: Option<f32>,
     /// For a query, what a value lacks of a number in proportion to the distance or its square. Not
     /// part of the values, whose order it would drown where a query is far from all rows.
@@ -338,7 +353,18 @@ impl<'a> Lane<'a> {
             zero: int8::zero(corpus.isa),
             rows: corpus.rows,
             lift,
+            zero_bias: if lift > 0.0 { encoder.zero_bias() } else { None },
+            live: None,
         })
+    }
+
+    /// The same, to link these rows.
+    pub(crate) fn linking(self, live: Option<&'a Selection>) -> Self {
+        Self { live, ..self }
+    }
+
+    fn is_linked(&self, row: u32) -> bool {
+        self.live.is_none_or(|live| live.contains(row as usize))
     }
 
     #[inline(always)]
@@ -379,7 +405,11 @@ impl<'a> Lane<'a> {
     }
 
     fn height(&self, bias: f32) -> f32 {
-        (self.lift + 2.0 * bias).max(0.0).sqrt()
+        match self.zero_bias {
+            None => (self.lift + 2.0 * bias).max(0.0).sqrt(),
+            Some(zero) if bias.to_bits() == zero.to_bits() => self.lift.sqrt(),
+            Some(_) => 0.0,
+        }
     }
 
     /// Makes row `row` the target.

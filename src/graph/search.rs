@@ -326,7 +326,7 @@ impl Beam {
     /// Starts from the nearest head, or heads.
     fn enter(&mut self, lane: &Lane<'_>, graph: &Graph, target: &Target, reach: &Reach<'_>) {
         let mut nearest = std::mem::take(&mut self.entries);
-        let by_product = lane.lift > 0.0 && target.height.is_none();
+        let by_product = lane.lift > 0.0 && lane.zero_bias.is_none() && target.height.is_none();
         nearest.start(if by_product { ENTRIES } else { 1 });
         let record =
             |i: usize| &graph.heads.records[i.min(graph.heads.rows.len() - 1) * lane.stride..];

@@ -101,15 +101,26 @@ fn an_edit_that_is_interrupted_or_forgotten_leaves_every_link_as_it_was() {
     let graph = build(&lane, 5, 2, &mut Stages::new(&mut Silent, 0)).unwrap();
     let before = links(&graph, 9000);
     let rows: Vec<u32> = (100..6100).collect();
-    let mut edit = Edit::new(&graph, &lane, None);
-    edit.remove(&rows, 2).unwrap();
-    assert_ne!(links(&graph, 9000), before, "links are written in place");
-    assert!(edit.insert(&rows, 1, &mut Stages::new(&mut Stop, 1)).is_err());
-    drop(edit);
-    assert_eq!(links(&graph, 9000), before);
-    let mut edit = Edit::new(&graph, &lane, None);
-    edit.remove(&rows, 2).unwrap();
-    edit.insert(&rows, 2, &mut Stages::new(&mut Silent, 1)).unwrap();
+    // In place, as few rows would be edited, and in a copy.
+    for edited in [0, rows.len()] {
+        let mut silent = Silent;
+        let mut stages = Stages::new(&mut silent, 1);
+        let mut edit = Edit::new(&graph, &lane, None, edited);
+        edit.remove(&rows, 2, &mut stages).unwrap();
+        assert_eq!(links(&graph, 9000) == before, edited > 0);
+        assert!(edit.insert(&rows, 1, &mut Stages::new(&mut Stop, 1)).is_err());
+        drop(edit);
+        assert_eq!(links(&graph, 9000), before);
+        let mut edit = Edit::new(&graph, &lane, None, edited);
+        assert!(edit.remove(&rows, 1, &mut Stages::new(&mut Stop, 1)).is_err());
+        drop(edit);
+        assert_eq!(links(&graph, 9000), before);
+    }
+    let mut silent = Silent;
+    let mut stages = Stages::new(&mut silent, 1);
+    let mut edit = Edit::new(&graph, &lane, None, rows.len());
+    edit.remove(&rows, 2, &mut stages).unwrap();
+    edit.insert(&rows, 2, &mut stages).unwrap();
     let edited = edit.finish();
     let check = edited.check(9000, |_| true, || true);
     assert_eq!((check.unreachable, check.dangling), (0, 0));

@@ -144,14 +144,17 @@ impl Index<'_> {
             return Err(Error::invalid("expected a sample of at least 1 row, got 0"));
         }
         let monitor = &mut Hushed(monitor);
-        self.mend(threads, monitor)?;
-        let mut state = self.state();
-        let mut graph = checked(&state, monitor)?;
-        if state.is_damaged() {
-            self.mend(threads, monitor)?;
-            state = self.state();
-            graph = checked(&state, monitor)?;
-        }
+        // Edits change links where they lie: none is under way but one that this call was made from.
+        let edit = self.edit().ok();
+        let (state, graph) = loop {
+            let state = self.state();
+            let graph = checked(&state, monitor)?;
+            match &edit {
+                Some(edit) if state.is_damaged() => self.mend_in(edit, threads, monitor)?,
+                _ => break (state, graph),
+            }
+        };
+        drop(edit);
         let (pass, repeats) = self.pass(&state, seed, threads, monitor)?;
         state.sound()?;
         let rows = state.len();

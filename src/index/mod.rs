@@ -31,9 +31,7 @@ use crate::rows::{DType, Rows};
 use crate::scratch::One;
 use crate::selection::Selection;
 use crate::tally::{Counts, Plan, Tally};
-use crate::threads::{
-    Hushed, Monitor, Run, Silent, Stages, Turn, Turns, Worker, default_threads, run, single,
-};
+use crate::threads::{Hushed, Monitor, Run, Stages, Turn, Turns, Worker, run, single};
 use crate::top_k::Neighbor;
 
 pub use explain::Explanation;
@@ -49,7 +47,9 @@ const ENCODE_CHUNKS: usize = 8;
 const TOGETHER: usize = 16;
 /// The mean and the axes are learned again when the rows have grown by this factor.
 const RELEARN: usize = 4;
-
+/// After so large a share of the rows was updated, so many are asked whether they lie elsewhere by now.
+const STALE_SHARE: usize = 16;
+const STALE_PROBES: usize = 256;
 /// Where more than one row for so many comes at once, the graph is built again.
 const REBUILD_SHARE: usize = 3;
 /// Queries that one thread walks for before it takes more.
@@ -106,7 +106,7 @@ pub struct Index<'a> {
 struct Published {
     state: Arc<State>,
     /// Where each id is; kept only while ids do not ascend, otherwise found by bisection.
-    places: Option<HashMap<i64, u32>>,
+    places: Option<Arc<HashMap<i64, u32>>>,
 }
 
 /// Everything a search sees.
@@ -130,6 +130,8 @@ struct State {
     effort: usize,
     /// Rows when the encoder learned.
     learned: usize,
+    /// Rows updated since.
+    updated: usize,
     /// One more than the largest id so far, which may be the largest there is.
     next_id: i128,
 }
@@ -443,11 +445,16 @@ impl<'a> Index<'a> {
     /// `InvalidParameter` if `dim` is 0, or `OMENDB_ISA` names no instruction set of this
     /// processor.
     pub fn empty(dim: usize, metric: Metric) -> Result<Self> {
+        Self::empty_of(dim, metric, None)
+    }
+
+    /// As [`Index::empty`], for rows of this number type alone.
+    pub(crate) fn empty_of(dim: usize, metric: Metric, dtype: Option<DType>) -> Result<Self> {
         if dim == 0 {
             return Err(Error::invalid("expected vectors of at least 1 dimension, got 0"));
         }
         let state = State {
-            dtype: None,
+            dtype,
             chunks: Vec::new(),
             store: None,
             ids: Vec::new(),
@@ -458,6 +465,7 @@ impl<'a> Index<'a> {
             seed: None,
             effort: graph::DEFAULT_EFFORT,
             learned: 0,
+            updated: 0,
             next_id: 0,
         };
         Ok(Self {
@@ -537,7 +545,7 @@ impl<'a> Index<'a> {
     /// Whether there is a row with this id.
     pub fn contains(&self, id: i64) -> bool {
         let published = self.published();
-        published.state.row(id, published.places.as_ref()).is_some()
+        published.state.row(id, published.places.as_deref()).is_some()
     }
 
     /// The rows in their number type, one after another, as raw bytes.
@@ -567,13 +575,13 @@ impl<'a> Index<'a> {
     ///
     /// `InvalidParameter` if an id is not there; also as [`Index::vector_bytes`].
     pub fn vector_bytes_of(&self, ids: &[i64]) -> Result<Vec<u8>> {
-        let published = self.published();
-        let row = |&id| published.state.row(id, published.places.as_ref());
+        let (state, places) = {
+            let published = self.published();
+            (Arc::clone(&published.state), published.places.clone())
+        };
+        let row = |&id| state.row(id, places.as_deref());
         let rows = ids.iter().map(|id| row(id).ok_or_else(|| unknown(*id, "argument")));
-        let rows = rows.collect::<Result<Vec<_>>>()?;
-        let state = Arc::clone(&published.state);
-        drop(published);
-        state.bytes(&rows)
+        state.bytes(&rows.collect::<Result<Vec<_>>>()?)
     }
 
     /// Bytes that the index holds beside the rows' own.
@@ -714,11 +722,12 @@ impl<'a> Index<'a> {
         if options.effort == Some(0) {
             return Err(Error::invalid("expected effort of at least 1, got 0"));
         }
-        let (state, selection) = {
+        let (state, places) = {
             let published = self.published();
-            let selection = published.state.selection(options.filter, published.places.as_ref())?;
-            (Arc::clone(&published.state), selection)
+            let places = options.filter.and_then(|_| published.places.clone());
+            (Arc::clone(&published.state), places)
         };
+        let selection = state.selection(options.filter, places.as_deref())?;
         if options.method == Method::Graph && state.seed.is_none() {
             return Err(Error::invalid(
                 "the index has no graph: call build_graph() first, or search with method 'auto' \
@@ -875,13 +884,15 @@ impl<'a> Index<'a> {
         let state = self.state();
         let mut next = State { seed: Some(seed), ..(*state).clone() };
         // For the first graph, axes may pay that did not pay for the sweep alone.
-        if state.seed.is_none() {
+        let stale = self.is_stale(&state);
+        if state.seed.is_none() || stale {
             let blocks: Vec<Rows<'static>> =
                 state.chunks.iter().map(|chunk| chunk.rows().clone()).collect();
             let width = |encoder: &Option<Arc<Encoder>>| encoder.as_ref().map(|e| e.width());
             let encoder = self.learn(&next, &blocks);
-            if width(&encoder) != width(&state.encoder) {
-                (next.encoder, next.learned) = (encoder, state.rows());
+            if stale || width(&encoder) != width(&state.encoder) {
+                next.encoder = encoder;
+                (next.learned, next.updated) = (state.rows(), 0);
                 next.chunks = self.encode(&next, &blocks, None, threads, monitor)?;
             }
         }
@@ -890,14 +901,6 @@ impl<'a> Index<'a> {
     }
 
     /// Builds the graph again if links of it were damaged in a file.
-    fn mend(&self, threads: usize, monitor: &mut dyn Monitor) -> Result<()> {
-        // Asked before the edits are waited for as well: nearly always there is nothing to mend.
-        if !self.state().is_damaged() {
-            return Ok(());
-        }
-        self.mend_in(&self.edit()?, threads, monitor)
-    }
-
     fn mend_in(&self, _edit: &Turn<'_>, threads: usize, monitor: &mut dyn Monitor) -> Result<()> {
         let state = self.state();
         if !state.is_damaged() {
@@ -913,6 +916,19 @@ impl<'a> Index<'a> {
         Encoder::learn(self.metric, self.dim, blocks, state.seed.is_some()).map(Arc::new)
     }
 
+    /// Whether the rows lie elsewhere by now than those that the encoder learned from.
+    fn is_stale(&self, state: &State) -> bool {
+        let Some(encoder) = &state.encoder else { return self.metric.is_product() };
+        let corpus = self.corpus(state, None);
+        let live = state.live_rows();
+        let sample = live.iter().step_by(live.len().div_ceil(STALE_PROBES).max(1));
+        encoder.is_stale(sample.map(|&row| {
+            let mut wide = vec![0.0; self.dim];
+            corpus.read(row as u32, &mut wide);
+            wide
+        }))
+    }
+
     fn corpus<'s>(&self, state: &'s State, allowed: Option<&'s Selection>) -> Corpus<'s> {
         Corpus {
             metric: self.metric,
@@ -926,7 +942,8 @@ impl<'a> Index<'a> {
         }
     }
 
-    /// A new graph of all rows, if one is wanted and can be made. Removed rows are left out.
+    /// A new graph of all rows, if one is wanted and can be made. Removed rows are linked last, and then
+    /// taken out.
     fn new_graph(
         &self,
         state: &State,
@@ -944,7 +961,8 @@ impl<'a> Index<'a> {
         let together = Arc::new(Together::new(&state.chunks));
         let lane = codes
             .filter(|_| state.rows() > 0)
-            .and_then(|_| Lane::new(corpus, lift, &together, state.rows()));
+            .and_then(|_| Lane::new(corpus, lift, &together, state.rows()))
+            .map(|lane| lane.linking(state.live.as_deref()));
         let Some(lane) = lane else {
             Stages::new(monitor, 0).finish()?;
             return Ok(None);
@@ -958,8 +976,8 @@ impl<'a> Index<'a> {
         if let Some(live) = &state.live {
             let gone = (0..state.rows()).filter(|&row| !live.contains(row));
             let gone: Vec<u32> = gone.map(|row| row as u32).collect();
-            let mut edit = Edit::new(&graph, &lane, Some(live));
-            edit.remove(&gone, threads)?;
+            let mut edit = Edit::new(&graph, &lane, Some(live), 0);
+            edit.remove(&gone, threads, &mut stages)?;
             graph = edit.finish();
         }
         stages.finish()?;
@@ -994,11 +1012,15 @@ impl<'a> Index<'a> {
             Stages::new(monitor, 0).finish()?;
             return Ok(None);
         };
-        let work = new.len() as u64 * Edit::work(&lane);
-        let mut stages = Stages::new(monitor, work);
-        let mut edit = Edit::new(graph, &lane, next.live.as_deref());
+        let mut work = new.len() as u64 * Edit::work(&lane);
         if !gone.is_empty() {
-            edit.remove(gone, threads)?;
+            work += Edit::work_of_removal(&lane, gone.len());
+        }
+        let mut stages = Stages::new(monitor, work);
+        let edited = new.len().max(gone.len());
+        let mut edit = Edit::new(graph, &lane, next.live.as_deref(), edited);
+        if !gone.is_empty() {
+            edit.remove(gone, threads, &mut stages)?;
         }
         edit.insert(new, threads, &mut stages)?;
         stages.finish()?;
@@ -1044,7 +1066,10 @@ impl<'a> Index<'a> {
     }
 
     /// Walks through the graph and counts what should not be; none where there is no graph.
+    ///
+    /// Waits for an edit under way, whose links are half made.
     pub fn check(&self) -> Option<Check> {
+        let _edit = self.edit();
         let state = self.state();
         let graph = state.graph.as_ref()?;
         Some(graph.check(state.rows(), |row| state.is_live(row as usize), || true))
@@ -1136,7 +1161,7 @@ impl<'a> Index<'a> {
             blocks = old.chain(blocks).collect();
             next.chunks.clear();
             next.encoder = self.learn(&next, &blocks);
-            next.learned = total;
+            (next.learned, next.updated) = (total, 0);
         } else {
             next.chunks.truncate(first / CHUNK);
         }
@@ -1240,7 +1265,7 @@ impl<'a> Index<'a> {
         }
         repeated(ids)?;
         let published = self.published();
-        match ids.iter().find(|&&id| state.row(id, published.places.as_ref()).is_some()) {
+        match ids.iter().find(|&&id| state.row(id, published.places.as_deref()).is_some()) {
             Some(id) => Err(Error::invalid(format!(
                 "id {id} is in the index already; use update() to replace its vector"
             ))),
@@ -1262,13 +1287,14 @@ impl<'a> Index<'a> {
         let mut places = None;
         if !next.ascending && self.published().places.is_none() {
             let rows = 0..next.rows();
-            places = Some(rows.map(|row| (next.id(row), row as u32)).collect());
+            places = Some(Arc::new(rows.map(|row| (next.id(row), row as u32)).collect()));
         }
         let mut published = self.published.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(places) = places {
             published.places = Some(places);
         } else if let Some(places) = &mut published.places {
-            places.extend(ids.iter().zip(first as u32..).map(|(&id, row)| (id, row)));
+            let new = ids.iter().zip(first as u32..).map(|(&id, row)| (id, row));
+            Arc::make_mut(places).extend(new);
         }
         published.state = Arc::new(next);
         Ok(())
@@ -1279,7 +1305,7 @@ impl<'a> Index<'a> {
         repeated(ids)?;
         let published = self.published();
         let row = |&id: &i64| {
-            state.row(id, published.places.as_ref()).ok_or_else(|| unknown(id, "argument"))
+            state.row(id, published.places.as_deref()).ok_or_else(|| unknown(id, "argument"))
         };
         ids.iter().map(row).collect()
     }
@@ -1292,6 +1318,17 @@ impl<'a> Index<'a> {
     ///
     /// `InvalidParameter` if an id is not there or given twice.
     pub fn remove(&self, ids: &[i64]) -> Result<()> {
+        self.remove_with(ids, Run::new())
+    }
+
+    /// As [`Index::remove`], on some threads.
+    ///
+    /// # Errors
+    ///
+    /// As [`Index::remove`]; `InvalidParameter` if there are no threads, `Interrupted` if the monitor
+    /// said so.
+    pub fn remove_with(&self, ids: &[i64], run: Run<'_>) -> Result<()> {
+        let (threads, monitor) = run.parts()?;
         let _edit = self.edit()?;
         let state = self.state();
         let rows = self.rows_of(&state, ids)?;
@@ -1304,16 +1341,15 @@ impl<'a> Index<'a> {
         rows.iter().for_each(|&row| live.remove(row));
         let left = live.len();
         if left < state.rows() / 2 || left == 0 {
-            return self.compact(&next);
+            return self.compact(&next, threads, monitor);
         }
         let gone: Vec<u32> = rows.into_iter().map(|row| row as u32).collect();
-        let threads = default_threads();
-        next.graph = self.edited_graph(&state, &next, &gone, &[], threads, &mut Silent)?;
+        next.graph = self.edited_graph(&state, &next, &gone, &[], threads, monitor)?;
         self.publish(next, state.rows(), &[])
     }
 
     /// Copies the live rows together and starts again from them.
-    fn compact(&self, state: &State) -> Result<()> {
+    fn compact(&self, state: &State, threads: usize, monitor: &mut dyn Monitor) -> Result<()> {
         let live = state.live_rows();
         let mut next =
             State { live: None, chunks: Vec::new(), store: None, ids: Vec::new(), ..state.clone() };
@@ -1332,13 +1368,11 @@ impl<'a> Index<'a> {
         }
         state.sound()?;
         next.encoder = self.learn(&next, &blocks);
-        next.learned = live.len();
-        let threads = default_threads();
-        next.chunks = self.encode(&next, &blocks, None, threads, &mut Silent)?;
-        next.graph = self.new_graph(&next, threads, &mut Silent)?;
-        let places = (!next.ascending).then(|| {
-            (0..next.rows()).map(|row| (next.id(row), row as u32)).collect::<HashMap<_, _>>()
-        });
+        (next.learned, next.updated) = (live.len(), 0);
+        next.chunks = self.encode(&next, &blocks, None, threads, monitor)?;
+        next.graph = self.new_graph(&next, threads, monitor)?;
+        let places = (!next.ascending)
+            .then(|| Arc::new((0..next.rows()).map(|row| (next.id(row), row as u32)).collect()));
         let mut published = self.published.write().unwrap_or_else(PoisonError::into_inner);
         *published = Published { state: Arc::new(next), places };
         Ok(())
@@ -1399,6 +1433,21 @@ impl<'a> Index<'a> {
         check_uncoded(&chunks, rows)?;
         for (changes, chunk) in touched.into_iter().zip(chunks) {
             next.chunks[number(changes)] = chunk;
+        }
+        // As where rows are added; and rows may move one after another, each not far.
+        let far = |encoder: &Arc<Encoder>| state.seed.is_some() && encoder.is_far(rows);
+        next.updated += rows.len();
+        let mut relearn = state.encoder.as_ref().is_some_and(far);
+        if next.updated > state.rows() / STALE_SHARE {
+            next.updated = 0;
+            relearn |= self.is_stale(&next);
+        }
+        if relearn {
+            let blocks: Vec<Rows<'static>> =
+                next.chunks.iter().map(|chunk| chunk.rows().clone()).collect();
+            next.encoder = self.learn(&next, &blocks);
+            (next.learned, next.updated) = (state.rows(), 0);
+            next.chunks = self.encode(&next, &blocks, None, threads, &mut Hushed(monitor))?;
         }
         let changed: Vec<u32> = changes.iter().map(|&(row, _)| row as u32).collect();
         next.graph = self.edited_graph(&state, &next, &changed, &changed, threads, monitor)?;

@@ -180,7 +180,8 @@ pub fn file_columns(path: impl AsRef<Path>, verify: bool, run: Run<'_>) -> Resul
 }
 
 impl Index<'_> {
-    /// Writes the index to a file, replacing one that is there; nothing is replaced on failure.
+    /// Writes the index to a file, replacing one that is there; nothing is replaced on failure. Edits
+    /// wait for each other and for this.
     ///
     /// The file is an Arrow IPC file with the columns `ids`, `vectors` (a fixed-size list; bfloat16
     /// as its bits in uint16) and, where there is a graph, `codes` and `links`.
@@ -215,7 +216,9 @@ impl Index<'_> {
         if let Some(graph) = &self.state().graph {
             graph.fetch_all();
         }
-        self.mend(threads, &mut Hushed(monitor))?;
+        // Links are changed where they lie.
+        let edit = self.edit()?;
+        self.mend_in(&edit, threads, &mut Hushed(monitor))?;
         let state = self.state();
         state.chunks.iter().for_each(|chunk| {
             chunk.rows();
@@ -328,7 +331,11 @@ impl Index<'_> {
         let number = |key: &str| text(key)?.parse::<usize>().map_err(|_| bad(key));
         let metric: Metric = text("omendb.metric")?.parse().map_err(|_| bad("omendb.metric"))?;
         let dim = number("omendb.dim")?;
-        let typed = text("omendb.typed")? == "yes";
+        let typed = match text("omendb.typed")? {
+            "yes" => true,
+            "no" if mapped.rows() == 0 => false,
+            _ => return Err(bad("omendb.typed")),
+        };
         let next_id: i128 = text("omendb.next_id")?.parse().map_err(|_| bad("omendb.next_id"))?;
         let seed = match text("omendb.seed")? {
             "" => None,
@@ -404,6 +411,7 @@ impl Index<'_> {
             seed,
             effort,
             learned,
+            updated: 0,
             next_id,
             ..(*index.state()).clone()
         };
@@ -430,7 +438,7 @@ impl Index<'_> {
             state.graph.iter().for_each(|graph| graph.fetch_all());
         }
         index.publish(state, n, &[])?;
-        index.mend(threads, &mut Hushed(monitor))?;
+        index.mend_in(&index.edit()?, threads, &mut Hushed(monitor))?;
         Ok(index)
     }
 }

@@ -83,6 +83,7 @@ impl Index<'_> {
             )));
         }
         let state = self.state();
+        let k = k.min(state.len());
         if state.seed.is_none() || state.len() < 2 {
             return Err(Error::invalid(
                 "the index has no graph of two rows or more to tune: call build_graph() first",
@@ -107,7 +108,8 @@ impl Index<'_> {
         let truth = self.search_with(queries, k, truth, run)?;
         let n = queries.len();
         let (mut table, mut chosen) = (Vec::new(), None);
-        let mut effort = k + k / 2;
+        let least = (k + k / 2).min(state.rows());
+        let mut effort = least;
         loop {
             let options = Options::new().method(Method::Graph).effort(effort);
             let run = Run::new().threads(threads).monitor(monitor);
@@ -126,7 +128,7 @@ impl Index<'_> {
                 queries_per_second: n as f64 / seconds,
             };
             table.push(row);
-            let last = effort >= WIDEST.min(state.rows()).max(k + k / 2);
+            let last = effort >= WIDEST.min(state.rows()).max(least);
             if chosen.is_none() && (mean(0) >= recall || last) {
                 let m = (n / 2) as f64;
                 let found = mean(1);
@@ -168,7 +170,9 @@ impl Index<'_> {
         let mut values = Vec::with_capacity(count * self.dim);
         for i in 0..count {
             let row = live[i * live.len() / count] as u32;
-            let links = state.graph.as_ref().map(|graph| graph.links(row).collect());
+            // An edit under way may have linked rows that this state has not.
+            let there = |&link: &u32| state.is_live(link as usize);
+            let links = state.graph.as_ref().map(|graph| graph.links(row).filter(there).collect());
             let links: Vec<u32> = links.unwrap_or_default();
             let other = links.get(i % links.len().max(1)).copied().unwrap_or(row);
             let third = links.get((i + 1 + i / 7) % links.len().max(1));

@@ -1,7 +1,6 @@
 //! The index as a Python class.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow_array::{ArrayRef, FixedSizeListArray, RecordBatch, make_array, new_null_array};
@@ -9,7 +8,7 @@ use arrow_buffer::{BooleanBuffer, Buffer};
 use arrow_data::ArrayData;
 use arrow_schema::{DataType, Field, Schema};
 use numpy::{PyArray1, PyUntypedArray};
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyCapsule, PyDict, PyTuple};
 
@@ -941,28 +940,14 @@ impl Index {
         path: PathBuf,
         progress: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
-        loop {
-            let table = self.ledger.table();
-            let stale = AtomicBool::new(false);
-            let n = self.index.len();
-            let saved = monitor::run(py, progress, n, "row", usize::MAX, None, |run| {
-                if table.is_none() && self.ledger.table().is_none() {
-                    return self.index.save_with(&path, run);
-                }
-                let lines = |labels: &[i64]| {
-                    if let Ok(Some(table)) = self.ledger.holding(table.clone(), labels) {
-                        return table.whole(labels);
-                    }
-                    stale.store(true, Ordering::Relaxed);
-                    Err(Error::invalid("rows came and went"))
-                };
-                self.index.save_columns(&path, lines, run)
-            });
-            if !stale.load(Ordering::Relaxed) {
-                return saved;
-            }
-            py.check_signals()?;
-        }
+        // Rows, links and table of one moment.
+        let _edit = self.ledger.edit(py)?;
+        let table = self.ledger.table();
+        let n = self.index.len();
+        monitor::run(py, progress, n, "row", usize::MAX, None, |run| match &table {
+            None => self.index.save_with(&path, run),
+            Some(table) => self.index.save_columns(&path, |labels| table.whole(labels), run),
+        })
     }
 
     /// Load an index from a file that `save` wrote. The vectors stay in the mapped file.
@@ -1037,6 +1022,11 @@ impl Index {
     /// >>> index.check()["unreachable"]
     /// 0
     fn check<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
+        // An edit under way ends first, but one that this call was made from.
+        let _edit = match self.ledger.edit(py) {
+            Err(error) if !error.is_instance_of::<PyRuntimeError>(py) => return Err(error),
+            edit => edit.ok(),
+        };
         let Some(check) = py.detach(|| self.index.check()) else { return Ok(None) };
         report::counts(py, check).map(Some)
     }
@@ -1416,7 +1406,9 @@ impl Index {
     fn remove(&self, py: Python<'_>, ids: &Bound<'_, PyAny>) -> PyResult<()> {
         let _edit = self.ledger.edit(py)?;
         let (ids, has_table) = self.labels_once(ids)?;
-        monitor::run(py, None, ids.len(), "row", usize::MAX, None, |_| self.index.remove(&ids))?;
+        monitor::run(py, None, ids.len(), "row", usize::MAX, None, |run| {
+            self.index.remove_with(&ids, run)
+        })?;
         if !ids.is_empty() {
             *self.source() = None;
         }

@@ -2,6 +2,7 @@
 
 #include <math.h>
 #include <omendb.h>
+#include <pthread.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -58,6 +59,30 @@ static double distance(const float *a, const float *b) {
     double sum = 0;
     for (int j = 0; j < DIM; j++) sum += ((double)a[j] - b[j]) * ((double)a[j] - b[j]);
     return sqrt(sum);
+}
+
+struct last {
+    omen_index *index;
+    const float *queries;
+    omen_status status;
+    pthread_key_t key;
+};
+
+static void search_last(void *context) {
+    struct last *last = context;
+    int64_t found[K];
+    double distances[K];
+    uint64_t counts[1];
+    last->status = omen_search(last->index, last->queries, 1, K, NULL, found, distances, counts);
+}
+
+static void *search_first(void *context) {
+    struct last *last = context;
+    CHECK(pthread_setspecific(last->key, last) == 0);
+    search_last(last);
+    OK(last->status);
+    last->status = OMEN_FAULT;
+    return NULL;
 }
 
 int main(int argc, char **argv) {
@@ -196,6 +221,32 @@ int main(int argc, char **argv) {
     CHECK(memcmp(found, again, sizeof found) == 0);
     CHECK(memcmp(distances, loaded, sizeof distances) == 0);
     OK(omen_free(same));
+
+    /* An index keeps its number type where it has no rows. */
+    options.row_stride = 0;
+    options.dtype = OMEN_F64;
+    OK(omen_create(DIM, &options, &same));
+    OK(omen_save(same, argv[1]));
+    OK(omen_free(same));
+    OK(omen_load(argv[1], 1, &same));
+    stats.size = sizeof stats;
+    OK(omen_stats(same, &stats));
+    CHECK(stats.len == 0 && stats.dtype == OMEN_F64);
+    OK(omen_free(same));
+
+    /* Vectors may be longer than memory where there are none. */
+    OK(omen_create((uint64_t)1 << 40, NULL, &same));
+    OK(omen_search(same, NULL, 0, 1, NULL, found, distances, counts));
+    OK(omen_free(same));
+
+    /* A thread may search while it ends. */
+    pthread_t thread;
+    pthread_key_t key;
+    CHECK(pthread_key_create(&key, search_last) == 0);
+    struct last last = {index, queries, OMEN_FAULT, key};
+    CHECK(pthread_create(&thread, NULL, search_first, &last) == 0);
+    CHECK(pthread_join(thread, NULL) == 0);
+    OK(last.status);
 
     /* Handles that are none, and a message. */
     CHECK(omen_free(same) == OMEN_INVALID_HANDLE);
