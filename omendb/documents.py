@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import threading
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Documents", "Row"]
+__all__ = ["Documents", "Row", "check_count", "encoded"]
 
 
 class Row(NamedTuple):
@@ -48,7 +49,8 @@ class Documents:
     index : Index or None
         None until the first row says how long a vector is.
     lock : threading.RLock
-        Held by edits, which are made of several of the index's own, and by `get`.
+        Held by edits, which are made of several of the index's own, and by all that reads but
+        `search`: that may miss rows which are being replaced.
     """
 
     def __init__(self, metric: str, dtype: str) -> None:
@@ -60,54 +62,67 @@ class Documents:
         self.lock = threading.RLock()
 
     @classmethod
-    def load(cls, path: str | PathLike[str], dtype: str) -> Documents:
-        """Load rows that `save` wrote."""
+    def load(cls, path: str | PathLike[str]) -> Documents:
+        """Load rows that `save` wrote, with the metric and the dtype that they have."""
         index = Index.load(path)
-        names = index.get([]).to_arrow().schema.names
-        if names != ["id", "vector", "text", "metadata"]:
+        schema = index.get([]).to_arrow().schema
+        if schema.names != ["id", "vector", "text", "metadata"]:
             raise ValueError(
                 f"expected {path} to hold the columns id, vector, text and metadata, got "
-                f"{', '.join(names)}: it is an index that no such store has saved"
+                f"{', '.join(schema.names)}: it is an index that no such store has saved"
             )
-        documents = cls(index.metric, dtype)
+        documents = cls(
+            index.metric, schema.field("vector").type.value_type.to_pandas_dtype().__name__
+        )
         documents.index = index
         return documents
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the index to a file, which replaces one that is there."""
-        if self.index is None:
-            raise ValueError(
-                "there is nothing to save: how long a vector is only the first document says"
-            )
-        self.index.save(path)
+        with self.lock:
+            if self.index is None:
+                raise ValueError(
+                    "there is nothing to save: how long a vector is only the first document says"
+                )
+            self.index.save(path)
 
     def __len__(self) -> int:
         """Count the rows."""
-        return 0 if self.index is None else len(self.index)
+        with self.lock:
+            return 0 if self.index is None else len(self.index)
 
     def __contains__(self, id: str) -> bool:
         """Say whether a row has this id."""
-        return self.index is not None and id in self.index
+        with self.lock:
+            return self.index is not None and id in self.index
 
     def put(self, rows: Iterable[Row]) -> None:
         """Add rows, replacing those with the same ids; of equal ids the last one counts.
 
         A replaced row comes after all others. For a moment it is missing from searches of other
-        threads, because an index cannot change metadata in place. Nothing changes where it fails.
+        threads, because an index cannot change metadata in place. Nothing changes where a row
+        cannot be kept. Where memory is lacking or Ctrl-C comes, the rows that were to be replaced
+        are put back, but after all others.
         """
         frame = self._frame(list({row.id: row for row in rows}.values()))
         if not len(frame):
             return
+        new = Index.from_frame(frame, vector="vector", id="id", metric=self.metric)
         with self.lock:
             if self.index is None:
-                self.index = Index.from_frame(frame, vector="vector", id="id", metric=self.metric)
+                self.index = new
                 return
+            if new.dim != self.index.dim:
+                raise ValueError(
+                    f"expected embeddings of {self.index.dim} numbers, as those that are there, "
+                    f"got {new.dim}"
+                )
             known = [id for id in frame["id"].to_pylist() if id in self.index]
             before = self.index.get(known).to_arrow()
             try:
                 self.index.remove(known)
                 self.index.add_frame(frame)
-            except BaseException:  # Ctrl-C too; each of the two does all or nothing
+            except BaseException:  # each of the two does all or nothing
                 if known and known[0] not in self.index:
                     self.index.add_frame(before)
                 raise
@@ -129,8 +144,9 @@ class Documents:
 
     def all(self) -> list[Row]:
         """Give all rows, in the order in which they came."""
-        index = self.index
-        return [] if index is None else _rows(pyarrow.table(index))
+        with self.lock:
+            table = None if self.index is None else pyarrow.table(self.index)
+        return [] if table is None else _rows(table)
 
     def search(
         self, vector: ArrayLike, k: int, keep: Callable[[Row], bool] | None = None
@@ -138,10 +154,10 @@ class Documents:
         """Find the k nearest rows that `keep` accepts, with their distances.
 
         Rows are asked for in growing numbers until enough of them are accepted, so that `keep` is
-        called for the nearest rows alone and not for all of them before each search.
+        called for the nearest rows alone and not for all of them before each search. A row that is
+        being replaced may be missed.
         """
-        if k < 1:
-            raise ValueError(f"expected k to be at least 1, got {k}")
+        check_count("k", k)
         index = self.index
         if index is None:
             return []
@@ -159,16 +175,7 @@ class Documents:
 
     def _frame(self, rows: list[Row]) -> Any:
         """Rows as an Arrow table, whose vectors the index will check."""
-        metadata = []
-        for row in rows:
-            if not isinstance(row.id, str):
-                raise TypeError(f"expected ids to be strings, got {row.id!r}")
-            try:
-                metadata.append(json.dumps(row.metadata, ensure_ascii=False))
-            except (TypeError, ValueError) as error:
-                raise ValueError(
-                    f"the metadata of the document {row.id!r} cannot be kept as JSON: {error}"
-                ) from error
+        metadata = [encoded(row) for row in rows]
         number = pyarrow.type_for_alias(self.dtype)
         try:
             vectors = pyarrow.array([row.vector for row in rows], pyarrow.list_(number))
@@ -183,6 +190,49 @@ class Documents:
                 "metadata": pyarrow.array(metadata, string),
             }
         )
+
+
+def check_count(name: str, value: object) -> None:
+    """Refuse what is no whole number of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise TypeError(f"expected {name} to be an integer, got {type(value).__name__}")
+    if value < 1:
+        raise ValueError(f"expected {name} to be at least 1, got {value}")
+
+
+def encoded(row: Row) -> str:
+    """Give the metadata of a row as JSON, or say what of the row cannot be kept."""
+    if not isinstance(row.id, str):
+        raise TypeError(f"expected ids to be strings, got {row.id!r}")
+    of = f"of the document {row.id!r}"
+    if not isinstance(row.text, str | None):
+        raise TypeError(f"expected the text {of} to be a string, got {type(row.text).__name__}")
+    if not isinstance(row.metadata, dict):
+        raise TypeError(f"expected the metadata {of} to be a dict, got {row.metadata!r}")
+    try:
+        metadata = json.dumps(row.metadata, ensure_ascii=False, allow_nan=False)
+        _check_keys(row.metadata)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"the metadata {of} cannot be kept as JSON: {error}") from error
+    for name, text in (("id", row.id), ("text", row.text or ""), ("metadata", metadata)):
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(f"the {name} {of} cannot be kept as UTF-8: {error}") from error
+    return metadata
+
+
+def _check_keys(value: Any) -> None:
+    """Refuse keys of which JSON would make texts, and so perhaps one of two."""
+    if isinstance(value, dict):
+        for key in value:
+            if not isinstance(key, str):
+                raise TypeError(f"expected keys to be strings, got {key!r}")
+        value = value.values()
+    elif not isinstance(value, list | tuple):
+        return
+    for item in value:
+        _check_keys(item)
 
 
 def _rows(table: Any) -> list[Row]:

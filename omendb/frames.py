@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     Exporter = Hits | RadiusHits | Records
 
-__all__ = ["aligned", "of_pandas", "stacked", "to_arrow", "to_pandas", "to_polars"]
+__all__ = ["aligned", "booleans", "of_pandas", "stacked", "to_arrow", "to_pandas", "to_polars"]
 
 
 def _need(module: str, what: str) -> Any:
@@ -228,14 +228,43 @@ def _vector(value: Any, what: str, row: int) -> NDArray[Any]:
     return values
 
 
+def booleans(values: NDArray[Any]) -> NDArray[Any]:
+    """Make a mask of booleans that came as an array of objects.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n,), dtype object
+        As columns with missing values become. Anything without a boolean is handed back.
+
+    Returns
+    -------
+    ndarray of shape (n,)
+
+    Raises
+    ------
+    ValueError
+        If only some are booleans; the first that is none is named.
+    """
+    flags = [isinstance(value, bool | np.bool_) for value in values]
+    if not any(flags):
+        return values
+    if not all(flags):
+        row = flags.index(False)
+        raise ValueError(
+            f"row {row} of the filter is {values[row]!r}, where others are booleans; fill in what "
+            "is missing first, as by mask.fillna(False)"
+        )
+    return values.astype(bool)
+
+
 def aligned(mask: Any, ids: NDArray[Any]) -> Any:
     """Put the booleans of a pandas column in the order of some ids.
 
     Parameters
     ----------
     mask : object
-        A filter. What is no boolean `pandas.Series` with all of the ids in its index is handed
-        back.
+        Booleans, of whatever dtype. What is no `pandas.Series` with all of the ids in its index is
+        handed back.
     ids : ndarray of shape (n,)
         The ids of an index.
 
@@ -245,7 +274,7 @@ def aligned(mask: Any, ids: NDArray[Any]) -> Any:
         As ``frame[mask]`` means it: by the labels, wherever they stand.
     """
     pandas = sys.modules["pandas"]
-    if not isinstance(mask, pandas.Series) or mask.dtype != bool or len(mask) != len(ids):
+    if not isinstance(mask, pandas.Series) or len(mask) != len(ids):
         return mask
     labels = pandas.Index(ids)
     if not mask.index.is_unique or mask.index.equals(labels):
@@ -283,10 +312,12 @@ def _metadata(frame: Any) -> Any:
         ) from error
     try:
         return pyarrow.Table.from_pandas(frame, preserve_index=False)
-    except (pyarrow.ArrowException, TypeError, ValueError) as error:
-        # The error names the column at its end.
+    except (pyarrow.ArrowException, TypeError, ValueError, OverflowError) as error:
+        if len(frame.columns) > 1:
+            for name in frame.columns:  # not every error names the column
+                _metadata(frame[[name]])
         raise ValueError(
-            f"a column of the frame holds values of no single type that can be kept: {error}; "
+            f"the column {names!r} holds values of no single type that can be kept: {error}; "
             "leave it out, or make strings of it"
         ) from error
 

@@ -9,6 +9,7 @@ enough for all that does not name another package.
 from __future__ import annotations
 
 from functools import cache
+from numbers import Real
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -54,7 +55,8 @@ class KnnGraph:
     metric : str
         What the distances are.
     index : Index
-        The rows themselves, which answer for new ones.
+        The rows themselves, which answer for new ones. `to_hdbscan` and `to_umap` read them again:
+        once rows were added, removed or updated, make the graph again.
 
     Examples
     --------
@@ -162,7 +164,8 @@ class KnnGraph:
         Raises
         ------
         ValueError
-            If ``n_neighbors`` is less than 2 or more than ``k + 1``.
+            If ``n_neighbors`` is less than 2 or more than ``k + 1``, or rows of the index were
+            added or removed since.
 
         Examples
         --------
@@ -176,11 +179,12 @@ class KnnGraph:
         if not 2 <= width <= self.k + 1:
             raise ValueError(
                 f"expected n_neighbors from 2 to {self.k + 1}, the graph's k and the row itself, "
-                f"got {n_neighbors}: make the graph with a larger k"
+                f"got {width}: make the graph "
+                + ("with a larger k" if self.k < len(self) - 1 else "of more rows")
             )
         indices, distances = _with_self(self.rows, self.distances, width)
         try:
-            search_index = _umap_index(_numbered(self.index), indices.copy(), distances.copy())
+            search_index = _umap_index(self._numbered(), indices.copy(), distances.copy())
         except ImportError:
             search_index = None
         return indices, distances, search_index
@@ -203,7 +207,8 @@ class KnnGraph:
         Raises
         ------
         ValueError
-            If distances can be negative, as by "inner_product".
+            If distances can be negative, as by "inner_product", or components must be joined and
+            rows of the index were added or removed since.
         ImportError
             If SciPy is not installed.
 
@@ -271,7 +276,7 @@ class KnnGraph:
         sizes = np.bincount(labels, minlength=count)
         members = np.split(np.argsort(labels, kind="stable"), np.cumsum(sizes)[:-1])
         largest = int(sizes.argmax())
-        index = _numbered(self.index)
+        index = self._numbered()
         ids, vectors = index.ids, index.vectors
         few = [c for c in range(count) if c != largest and sizes[c] <= _SMALL]
         if few:
@@ -305,6 +310,15 @@ class KnnGraph:
                     ways += [(float(nearest[i]), int(part[i]), int(found[i])) for i in shortest]
                 length, a, b = min(ways, key=_edge_order)
                 yield a, b, length
+
+    def _numbered(self) -> Index:
+        """Return the index, with numbers for ids, as long as it has the rows of the graph."""
+        if not np.array_equal(self.index.ids, self._node_ids):
+            raise ValueError(
+                f"expected the index to have the {len(self)} rows of the graph still, but rows "
+                "were added or removed since: make the graph again"
+            )
+        return _numbered(self.index)
 
     def to_networkx(self) -> Any:
         """Give the graph to networkx.
@@ -564,7 +578,8 @@ def knn_graph(
     ValueError
         If the shape, the metric, ``k``, ``method``, ``recall`` or a number is wrong.
     TypeError
-        If `X` is sparse or does not hold real numbers, or ``k`` is no integer.
+        If `X` is sparse or does not hold real numbers, ``k`` is no integer, or ``recall`` no
+        number.
 
     Examples
     --------
@@ -576,6 +591,8 @@ def knn_graph(
     """
     if method not in ("auto", "exact", "approximate"):
         raise ValueError(f"expected method to be 'auto', 'exact' or 'approximate', got {method!r}")
+    if not isinstance(recall, Real):
+        raise TypeError(f"expected recall to be a number, got {type(recall).__name__}")
     if not 0 < recall <= 1:
         raise ValueError(f"expected recall above 0 and up to 1, got {recall}")
     index = _index_of(X, metric, threads)

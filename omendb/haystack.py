@@ -12,6 +12,7 @@ import functools
 import json
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import replace
+from os import PathLike
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -21,7 +22,7 @@ from haystack.document_stores.types import DuplicatePolicy, FilterPolicy, apply_
 from haystack.utils.filters import document_matches_filter
 
 from omendb._core import Index
-from omendb.documents import Documents, Row
+from omendb.documents import Documents, Row, check_count
 
 __all__ = ["OmenDocumentStore", "OmenEmbeddingRetriever"]
 
@@ -47,7 +48,7 @@ class OmenDocumentStore:
 
     Parameters
     ----------
-    path : str, optional
+    path : str or os.PathLike, optional
         A file that `save_to_disk` writes; its documents are there at once if it exists.
     metric : str, default="cosine"
         What a distance means; see `omendb.Index`.
@@ -58,7 +59,7 @@ class OmenDocumentStore:
     Raises
     ------
     ValueError
-        If the file is damaged, of another kind, or of another metric.
+        If the file is damaged, of another kind, or of another metric or dtype.
 
     Notes
     -----
@@ -67,10 +68,10 @@ class OmenDocumentStore:
     To load a pipeline with these classes, ``allowed_modules=["omendb.haystack"]`` is to be given to
     ``Pipeline.load``.
 
-    ``meta`` must be what JSON can hold; tuples come back as lists.
+    ``meta`` must be what JSON can hold, with keys that are texts; tuples come back as lists.
 
-    Any thread may call anything at any time. A document that is being replaced may be missed by a
-    search that runs at the same moment.
+    Any thread may call anything at any time. A document that is being replaced may be missed by an
+    `embedding_retrieval` that runs at the same moment, by nothing else.
 
     Examples
     --------
@@ -91,19 +92,25 @@ class OmenDocumentStore:
     """
 
     def __init__(
-        self, path: str | None = None, *, metric: str = "cosine", dtype: str = "float64"
+        self,
+        path: str | PathLike[str] | None = None,
+        *,
+        metric: str = "cosine",
+        dtype: str = "float64",
     ) -> None:
-        self.path = path
+        self.path = None if path is None else str(path)  # a pipeline's text holds no other objects
         self.dtype = dtype
         self._documents = Documents(metric, dtype)
         self.metric = self._documents.metric
         if path is not None and Path(path).exists():
-            self._documents = Documents.load(path, dtype)
-            if self._documents.metric != self.metric:
-                raise ValueError(
-                    f"expected {path} to hold distances of metric {self.metric!r}, got "
-                    f"{self._documents.metric!r}: pass metric={self._documents.metric!r}"
-                )
+            self._documents = Documents.load(path)
+            for name in ("metric", "dtype"):
+                wanted, found = getattr(self, name), getattr(self._documents, name)
+                if wanted != found:
+                    raise ValueError(
+                        f"expected {path} to hold embeddings of {name} {wanted!r}, got {found!r}: "
+                        f"pass {name}={found!r}"
+                    )
 
     @property
     def index(self) -> Index | None:
@@ -123,7 +130,7 @@ class OmenDocumentStore:
         store: OmenDocumentStore = default_from_dict(cls, data)
         return store
 
-    def save_to_disk(self, path: str | None = None) -> None:
+    def save_to_disk(self, path: str | PathLike[str] | None = None) -> None:
         """Write all documents to a file, by default that of the store's `path`."""
         path = self.path if path is None else path
         if path is None:
@@ -133,7 +140,7 @@ class OmenDocumentStore:
     # Documents come and go ----------------------------------------------------------------
 
     def write_documents(
-        self, documents: list[Document], policy: DuplicatePolicy = DuplicatePolicy.NONE
+        self, documents: list[Document], policy: DuplicatePolicy | str = DuplicatePolicy.NONE
     ) -> int:
         """Write documents.
 
@@ -141,7 +148,7 @@ class OmenDocumentStore:
         ----------
         documents : list of Document
             With embeddings of one length, or without.
-        policy : DuplicatePolicy
+        policy : DuplicatePolicy or str
             What happens where an id is there already, or is given twice. NONE is FAIL.
 
         Returns
@@ -154,8 +161,10 @@ class OmenDocumentStore:
         DuplicateDocumentError
             By FAIL. Nothing is written then.
         ValueError
-            If these are no documents, or an embedding or the metadata of one cannot be kept.
+            If these are no documents, an embedding or the metadata of one cannot be kept, or there
+            is no such policy.
         """
+        policy = DuplicatePolicy(policy)
         if isinstance(documents, str) or not isinstance(documents, Iterable):
             raise ValueError(f"expected a list of documents, got {type(documents).__name__}")
         documents = list(documents)
@@ -314,7 +323,10 @@ class OmenDocumentStore:
         ------
         ValueError
             If the embedding is not as long as the others, or `top_k` below 1.
+        TypeError
+            If `top_k` is no integer.
         """
+        check_count("top_k", top_k)
         index = self._documents.index
         if index is not None and len(query_embedding) != index.dim and self._has_no_embedding():
             return []
@@ -374,8 +386,7 @@ class OmenEmbeddingRetriever:
     ) -> None:
         if not isinstance(document_store, OmenDocumentStore):
             raise TypeError(f"expected an OmenDocumentStore, got {type(document_store).__name__}")
-        if top_k < 1:
-            raise ValueError(f"expected top_k to be at least 1, got {top_k}")
+        check_count("top_k", top_k)
         self.document_store = document_store
         self.filters = filters
         self.top_k = top_k

@@ -17,7 +17,7 @@ from langchain_core.runnables import run_in_executor
 from langchain_core.vectorstores import VectorStore
 from langchain_core.vectorstores.utils import maximal_marginal_relevance
 
-from omendb.documents import Documents, Row
+from omendb.documents import Documents, Row, encoded
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -60,10 +60,11 @@ class OmenVectorStore(VectorStore):
     equal value), or a function that is called with documents, the nearest first, and says which may
     answer.
 
-    Metadata are kept as JSON: other values are refused, tuples come back as lists.
+    Metadata are kept as JSON: other values, and keys that are no texts, are refused; tuples come
+    back as lists.
 
     Any thread may call anything at any time. A document that is being replaced may be missed by a
-    search that runs at the same moment.
+    search that runs at the same moment, by nothing else.
 
     Examples
     --------
@@ -116,7 +117,7 @@ class OmenVectorStore(VectorStore):
         texts : iterable of str
             The texts.
         metadatas : list of dict, optional
-            Their metadata, as many as there are texts.
+            Their metadata, as many as there are texts; None is an empty dict.
         ids : list of str, optional
             Their ids, as many as there are texts; a new one where one is None.
         **kwargs : object
@@ -131,6 +132,8 @@ class OmenVectorStore(VectorStore):
         ------
         ValueError
             If numbers do not fit, or metadata cannot be kept as JSON. Nothing is added then.
+        TypeError
+            If a text or an id is no string, or metadata are no dict. Nothing is embedded then.
         """
         texts = list(texts)
         rows = _rows(texts, metadatas, ids)
@@ -349,8 +352,12 @@ class OmenVectorStore(VectorStore):
         ------
         ValueError
             If the file is damaged, or of another kind.
+        TypeError
+            If a metric is given.
         """
-        documents = Documents.load(path, "float32")
+        if "metric" in kwargs:
+            raise TypeError("expected no metric, which the file says: leave metric= out")
+        documents = Documents.load(path)
         store = cls(embedding, metric=documents.metric, **kwargs)
         store._documents = documents
         return store
@@ -367,9 +374,20 @@ def _rows(
             raise ValueError(
                 f"expected {name} to be as many as the texts, {len(texts)}, got {len(values)}"
             )
-    new = [id or str(uuid.uuid4()) for id in ids or [None] * len(texts)]
-    rows = zip(new, texts, metadatas or [{}] * len(texts), strict=True)
-    return [Row(id, text, metadata) for id, text, metadata in rows]
+    given = zip(ids or [None] * len(texts), texts, metadatas or [{}] * len(texts), strict=True)
+    rows = [
+        Row(id or str(uuid.uuid4()), text, {} if metadata is None else metadata)
+        for id, text, metadata in given
+    ]
+    for place, row in enumerate(rows):
+        try:
+            if row.text is None:  # which other frameworks' documents may have
+                raise TypeError(f"expected the text of the document {row.id!r}, got None")
+            encoded(row)
+        except (TypeError, ValueError) as error:
+            error.add_note(f"It is the document at place {place}.")  # the id may be a new one
+            raise
+    return rows
 
 
 def _document(row: Row) -> Document:

@@ -7,6 +7,7 @@ changes engines by changing one import. scikit-learn is needed here and nowhere 
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable
 from itertools import pairwise
 from numbers import Integral, Real
@@ -19,7 +20,7 @@ from omendb._core import Index
 
 try:
     from joblib import cpu_count
-    from scipy.sparse import csr_array, csr_matrix
+    from scipy.sparse import csr_array, csr_matrix, issparse
     from sklearn import get_config
     from sklearn.base import (
         BaseEstimator,
@@ -28,7 +29,8 @@ try:
         RegressorMixin,
         TransformerMixin,
     )
-    from sklearn.utils import check_random_state
+    from sklearn.exceptions import DataConversionWarning
+    from sklearn.utils import assert_all_finite, check_random_state
     from sklearn.utils._param_validation import Interval, StrOptions
     from sklearn.utils.multiclass import check_classification_targets
     from sklearn.utils.validation import check_is_fitted, validate_data
@@ -50,8 +52,9 @@ _Mode: TypeAlias = Literal["connectivity", "distance"]
 _Algorithm: TypeAlias = Literal["auto", "exact", "brute", "graph"]
 _Weights: TypeAlias = Literal["uniform", "distance"] | Callable[[NDArray[Any]], NDArray[Any]] | None
 
+_PRODUCTS = {"inner_product", "ip", "dot"}
 _METRICS = {
-    *("euclidean", "l2", "sqeuclidean", "cosine", "inner_product", "ip", "dot"),
+    *("euclidean", "l2", "sqeuclidean", "cosine", *_PRODUCTS),
     *("manhattan", "l1", "cityblock", "chebyshev", "linf", "minkowski"),
 }
 _MINKOWSKI = {1: "manhattan", 2: "euclidean", np.inf: "chebyshev"}
@@ -189,6 +192,7 @@ class NearestNeighbors(BaseEstimator):
                 raise ValueError(f"metric='minkowski' needs p of 1, 2 or infinity, got {self.p!r}")
             metric = _MINKOWSKI[self.p]
         threads = self._threads()
+        self.__dict__.pop("recall_", None)  # of an earlier graph
         if self.algorithm == "graph":
             seed = int(check_random_state(self.random_state).randint(2**31))
             self._index = Index(vectors, metric=metric, method="graph", seed=seed, threads=threads)
@@ -399,11 +403,14 @@ class NearestNeighbors(BaseEstimator):
                 f"n_neighbors = {k}, n_samples_fit = {self.n_samples_fit_}, "
                 f"n_samples = {queries.shape[0]}"
             )
+        method: Literal["graph", "exact"] = "graph" if self.algorithm == "graph" else "exact"
+        if method == "graph" and not self._index.has_graph:
+            raise ValueError(
+                "algorithm='graph' needs a graph, which fit did not build as the algorithm was "
+                "another then: call fit again"
+            )
         hits = self._index.search(
-            queries,
-            int(k) + leave_out,
-            method="graph" if self.algorithm == "graph" else "exact",
-            threads=self._threads(),
+            queries, int(k) + leave_out, method=method, threads=self._threads()
         )
         if not leave_out:
             return hits.distances, hits.ids
@@ -649,9 +656,28 @@ class _Supervised(NearestNeighbors):
         tags.target_tags.multi_output = True
         return tags
 
+    def _checked(self, X: ArrayLike, y: ArrayLike, **more: Any) -> tuple[Any, NDArray[Any]]:
+        """Rows and targets that scikit-learn has looked at."""
+        self._validate_params()
+        self._check_weights(self.metric)
+        if issparse(y):
+            raise TypeError(
+                f"expected dense targets, got a sparse {type(y).__name__}: use y.toarray()"
+            )
+        vectors, y = self._validated(X, reset=True, y=y, multi_output=True, **more)
+        return vectors, np.asarray(y)
+
+    def _check_weights(self, metric: str) -> None:
+        if self.weights == "distance" and metric in _PRODUCTS:
+            raise ValueError(
+                f"weights='distance' needs distances of at least 0, and those of metric={metric!r} "
+                "are negative products: choose another metric, or a callable for weights"
+            )
+
     def _weighted(self, X: ArrayLike | None) -> tuple[NDArray[np.int64], NDArray[Any] | None]:
         """Neighbours of each query and their weights, of shape (n_queries, n_neighbors)."""
         distances, rows = self._k_nearest(X, None)
+        self._check_weights(self.effective_metric_)  # weights may be others than in fit
         if callable(self.weights):
             weights = np.asarray(self.weights(distances), dtype=float)
             if weights.shape != rows.shape:
@@ -662,10 +688,10 @@ class _Supervised(NearestNeighbors):
             return rows, weights
         if self.weights != "distance":
             return rows, None
+        with np.errstate(divide="ignore", over="ignore"):
+            inverse = 1.0 / distances.astype(np.float64)  # float32 would overflow long before
         # Where some neighbour is in the same place, only such neighbours count.
-        same = distances == 0
-        with np.errstate(divide="ignore"):
-            inverse = 1.0 / distances
+        same = np.isinf(inverse)
         found = same.any(axis=1)
         inverse[found] = same[found]
         return rows, inverse
@@ -682,7 +708,8 @@ class KNeighborsClassifier(ClassifierMixin, _Supervised):
         Neighbours that vote.
     weights : {"uniform", "distance"}, callable or None, default="uniform"
         What a vote counts: the same, the inverse of the distance (where neighbours are in the same
-        place as the query, theirs alone), or what a callable makes of an array of distances.
+        place as the query, theirs alone; not with "inner_product", whose distances are negative),
+        or what a callable makes of an array of distances.
     algorithm, metric, p, target_recall, random_state, n_jobs
         As in `NearestNeighbors`.
 
@@ -723,11 +750,16 @@ class KNeighborsClassifier(ClassifierMixin, _Supervised):
         self : KNeighborsClassifier
             The fitted estimator.
         """
-        self._validate_params()
-        vectors, y = self._validated(X, reset=True, y=y, multi_output=True)
-        check_classification_targets(y)
-        targets = np.asarray(y)
+        vectors, targets = self._checked(X, y)
+        check_classification_targets(targets)
         self.outputs_2d_ = targets.ndim == 2 and targets.shape[1] > 1
+        if targets.ndim == 2 and not self.outputs_2d_:
+            warnings.warn(
+                f"expected targets of 1 dimension, got a column of shape {targets.shape}, which is "
+                "taken for them: use y.ravel()",
+                DataConversionWarning,
+                stacklevel=2,
+            )
         columns = targets.reshape(len(targets), -1)
         found = [np.unique(column, return_inverse=True) for column in columns.T]
         classes = [classes for classes, _ in found]
@@ -800,7 +832,8 @@ class KNeighborsRegressor(RegressorMixin, _Supervised):
         Neighbours whose targets are averaged.
     weights : {"uniform", "distance"}, callable or None, default="uniform"
         What a neighbour counts: the same, the inverse of the distance (where neighbours are in the
-        same place as the query, they alone), or what a callable makes of an array of distances.
+        same place as the query, they alone; not with "inner_product", whose distances are
+        negative), or what a callable makes of an array of distances.
     algorithm, metric, p, target_recall, random_state, n_jobs
         As in `NearestNeighbors`.
 
@@ -827,9 +860,9 @@ class KNeighborsRegressor(RegressorMixin, _Supervised):
         self : KNeighborsRegressor
             The fitted estimator.
         """
-        self._validate_params()
-        vectors, y = self._validated(X, reset=True, y=y, multi_output=True, y_numeric=True)
-        self._y = np.asarray(y)
+        vectors, targets = self._checked(X, y, y_numeric=True)
+        assert_all_finite(targets, input_name="y")  # None among objects has become NaN
+        self._y = targets
         return self._fit_rows(vectors)
 
     def predict(self, X: ArrayLike | None) -> NDArray[Any]:

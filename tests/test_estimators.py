@@ -8,6 +8,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 pytest.importorskip("sklearn")
 
+from scipy.sparse import csr_matrix
 from sklearn import neighbors as reference
 from sklearn.cluster import SpectralClustering
 from sklearn.datasets import (
@@ -18,6 +19,7 @@ from sklearn.datasets import (
     load_linnerud,
     load_wine,
 )
+from sklearn.exceptions import DataConversionWarning
 from sklearn.manifold import TSNE, Isomap
 from sklearn.metrics import adjusted_rand_score
 from sklearn.model_selection import cross_val_score
@@ -139,6 +141,45 @@ def test_weights_that_are_all_zero_or_of_another_shape_are_errors() -> None:
         wrong.predict(Q)
     with pytest.raises(ValueError, match="continuous"):
         KNeighborsClassifier().fit(X, y + 0.5)
+
+
+@pytest.mark.parametrize("estimator", [KNeighborsClassifier, KNeighborsRegressor])
+@pytest.mark.parametrize("metric", ["inner_product", "ip", "dot"])
+def test_negative_distances_are_no_weights(estimator: Any, metric: str) -> None:
+    X, y, Q = split(load_iris)
+    with pytest.raises(ValueError, match="needs distances of at least 0"):
+        estimator(weights="distance", metric=metric).fit(X, y)
+    later = estimator(metric=metric).fit(X, y).set_params(weights="distance")
+    with pytest.raises(ValueError, match="needs distances of at least 0"):
+        later.predict(Q)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_very_small_distances_are_weights_too(dtype: str) -> None:
+    X, y, Q = np.array([[0.0], [1e-39], [5.0]], dtype), [1.0, 2.0, 3.0], np.array([[3e-39]], dtype)
+    ours = KNeighborsRegressor(3, weights="distance").fit(X, y)
+    # Its brute force loses such distances.
+    theirs = reference.KNeighborsRegressor(3, weights="distance", algorithm="kd_tree").fit(X, y)
+    assert_allclose(ours.predict(Q), theirs.predict(Q), rtol=1e-5)
+    classifier = KNeighborsClassifier(3, weights="distance").fit(X, [0, 1, 0])
+    assert_allclose(classifier.predict_proba(Q), [[0.4, 0.6]], rtol=1e-5)
+
+
+def test_targets_that_are_no_dense_numbers_are_refused_by_fit() -> None:
+    X, y, _ = split(load_iris)
+    for estimator in (KNeighborsClassifier(), KNeighborsRegressor()):
+        with pytest.raises(TypeError, match=r"got a sparse csr_matrix: .*toarray\(\)"):
+            estimator.fit(X, csr_matrix(y[:, np.newaxis]))
+    for missing in (np.full(len(y), None), np.array([None, *y[1:]], object)):
+        with pytest.raises(ValueError, match="Input y contains NaN"):
+            KNeighborsRegressor().fit(X, missing)
+
+
+def test_one_column_of_classes_draws_scikit_learns_warning() -> None:
+    X, y, Q = split(load_iris)
+    with pytest.warns(DataConversionWarning, match=r"got a column of shape \(75, 1\)"):
+        ours = KNeighborsClassifier().fit(X, y[:, np.newaxis])
+    assert_array_equal(ours.predict(Q), KNeighborsClassifier().fit(X, y).predict(Q))
 
 
 @pytest.mark.parametrize("mode", ["distance", "connectivity"])

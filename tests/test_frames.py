@@ -32,6 +32,7 @@ from hypothesis.stateful import (
 from reference import Array, run_for, run_python
 
 import omendb
+from omendb.frames import booleans
 
 N, DIM = 40, 6
 Frame = Any
@@ -532,9 +533,10 @@ def test_types_that_are_not_kept_are_named() -> None:
         table = pa.table({"v": fixed(np.eye(3)), "other ü": column})
         with pytest.raises(ValueError, match=r"'other ü'.*leave the column out"):
             omendb.Index.from_frame(table, vector="v")
-    mixed = pd.DataFrame({"v": list(np.eye(3)), "odd": [1, "a", None]})
-    with pytest.raises(ValueError, match="odd"):
-        omendb.Index.from_frame(mixed, vector="v")
+    for odd in ([1, "a", None], [1, 2**70, None], [-(2**63) - 1, 1, 1]):
+        mixed = pd.DataFrame({"v": list(np.eye(3)), "even": 2, "odd": pd.Series(odd, dtype=object)})
+        with pytest.raises(ValueError, match=r"the column 'odd' holds .* make strings of it"):
+            omendb.Index.from_frame(mixed, vector="v")
 
 
 def test_columns_that_shadow_ours_are_kept_under_other_names(tmp_path: Path) -> None:
@@ -1284,17 +1286,43 @@ def test_an_order_of_categories_is_refused_rather_than_ignored(
     assert sorted(plain.search(rows[0], 6, where="p >= 'low'").ids) == [0, 2, 3, 5]
 
 
-def test_booleans_of_pandas_mean_rows_by_their_labels(rng: np.random.Generator) -> None:
+@pytest.mark.parametrize("dtype", ["bool", "boolean", "bool[pyarrow]", "object"])
+def test_booleans_of_pandas_mean_rows_by_their_labels(dtype: str, rng: np.random.Generator) -> None:
     frame = pd.DataFrame({"size": [5, 1, 4, 2, 3, 6], "v": list(rng.standard_normal((6, 4)))})
     query, shuffled = frame["v"][0], frame.sort_values("size")
     index = omendb.Index.from_frame(frame, vector="v")
     for mask in (frame["size"] >= 4, shuffled["size"] >= 4):
-        hits = index.search(query, 6, filter=mask)
+        hits = index.search(query, 6, filter=mask.astype(dtype))
         assert sorted(frame.loc[hits.ids, "size"]) == [4, 5, 6]
     # Labels that are not the ids say nothing of them: places count.
     named = omendb.Index.from_frame(frame.assign(name=list("uvwxyz")), vector="v", id="name")
     hits = named.search(query, 6, filter=frame["size"] >= 4)
     assert sorted(hits.ids) == ["u", "w", "z"]
+
+
+@pytest.mark.parametrize("missing", [None, pd.NA, np.nan])
+def test_objects_are_a_mask_where_all_are_booleans(missing: Any) -> None:
+    mask = booleans(np.array([True, np.False_, True], object))
+    assert (mask.dtype, mask.tolist()) == (np.dtype(bool), [True, False, True])
+    with pytest.raises(ValueError, match=rf"row 1 of the filter is {missing!r}.*fillna\(False\)"):
+        booleans(np.array([True, missing, None], object))
+    for others in ([1, 0], ["a", missing], []):
+        values = np.array(others, object)
+        assert booleans(values) is values
+
+
+def test_a_filter_with_missing_values_is_refused() -> None:
+    frame = pd.DataFrame({"v": list(np.eye(4)), "name": list("abcd")})
+    masks = [
+        pd.Series([True, None, False, True], dtype="boolean"),
+        pd.Series([True, None, False, True], dtype="bool[pyarrow]"),
+        pl.Series([True, None, False, True]),
+        [True, None, False, True],
+    ]
+    for index in (omendb.Index(np.eye(4)), omendb.Index.from_frame(frame, vector="v", id="name")):
+        for mask in masks:
+            with pytest.raises(ValueError, match="row 1 of the filter is"):
+                index.search(np.ones(4), filter=mask)
 
 
 def test_what_polars_does_not_export_is_refused_by_name() -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -339,6 +340,7 @@ def test_bad_input_is_refused_with_a_reason() -> None:
         with pytest.raises(ValueError, match=message):
             omendb.knn_graph(rows, **wrong)
     mistyped: list[dict[str, Any]] = [{"k": 2.5}, {"k": True}, {"k": "3"}, {"progress": 3}]
+    mistyped += [{"recall": "a"}, {"recall": None}]
     for wrong in mistyped:
         with pytest.raises(TypeError, match="expected"):
             omendb.knn_graph(rows, **wrong)
@@ -434,8 +436,11 @@ def test_umap_gets_each_row_before_its_neighbours(rng: np.random.Generator) -> N
     indices[:] = -1  # UMAP writes to what it gets
     assert (graph.rows >= 0).all()
     for wrong in (1, 11):
-        with pytest.raises(ValueError, match="n_neighbors from 2 to 10"):
+        with pytest.raises(ValueError, match=r"n_neighbors from 2 to 10.* with a larger k"):
             graph.to_umap(wrong)
+    for n, asked in ((0, None), (1, None), (5, 6)):  # k is as large as it can be
+        with pytest.raises(ValueError, match="make the graph of more rows"):
+            omendb.knn_graph(np.eye(5)[:n], 9).to_umap(asked)
 
 
 @pytest.mark.slow
@@ -491,6 +496,24 @@ def test_hdbscan_gets_one_component_joined_by_its_shortest_edges(
         np.fill_diagonal(between, 0)
         tree = csgraph.minimum_spanning_tree(between)
         assert added.data[bridge].sum() / 2 == pytest.approx(tree.sum(), rel=1e-12)
+
+
+@pytest.mark.parametrize("ids", [None, list("abcd")])
+def test_a_graph_is_not_finished_with_other_rows(ids: Any) -> None:
+    pytest.importorskip("scipy")
+    rows = np.array([[0.0], [1.0], [10.0], [11.0]])
+    edits: list[Callable[[omendb.Index], object]] = [
+        lambda index: index.remove(index.ids[:1]),
+        lambda index: index.add([[5.0]], ids=None if ids is None else ["e"]),
+    ]
+    for edit in edits:
+        index = omendb.Index(rows, ids=ids)
+        graph, whole = omendb.knn_graph(index, 1), omendb.knn_graph(index, 3)
+        edit(index)
+        for finish in (graph.to_hdbscan, graph.to_umap):
+            with pytest.raises(ValueError, match=r"4 rows of the graph.* make the graph again"):
+                finish()
+        assert whole.to_hdbscan().shape == (4, 4)  # needs no row: it is in one piece
 
 
 def test_hdbscan_finds_the_clusters(

@@ -230,13 +230,21 @@ def test_policies_count_what_they_wrote() -> None:
     assert store.filter_documents() == [first]
     assert store.write_documents([first, second], DuplicatePolicy.OVERWRITE) == 2
     assert store.filter_documents() == [second]
+    assert store.write_documents([first], "overwrite") == 1
+    assert store.filter_documents() == [first]
     assert store.write_documents([]) == 0
+    with pytest.raises(ValueError, match="'replace' is not a valid DuplicatePolicy"):
+        store.write_documents([first], "replace")
 
 
 @pytest.mark.parametrize(
     ("fields", "error"),
     [
         ({"meta": {"day": object()}}, "document 'x' cannot be kept as JSON"),
+        ({"meta": {"n": float("inf")}}, "document 'x' cannot be kept as JSON"),
+        ({"meta": {"a": [{1: 2}]}}, "document 'x' .* keys to be strings, got 1"),
+        ({"meta": {"a": "\ud800"}}, "metadata of the document 'x' .* as UTF-8"),
+        ({"content": "\ud800"}, "text of the document 'x' .* as UTF-8"),
         ({"embedding": [1.0, float("nan")]}, "NaN"),
         ({"embedding": []}, "0"),
         ({"embedding": ["a", "b"]}, "lists of numbers"),
@@ -266,10 +274,12 @@ def test_parameters_are_checked() -> None:
         OmenDocumentStore(dtype="int8")
     store: Any = OmenDocumentStore()
     store.write_documents([Document(embedding=[1.0])])
-    for top_k in (0, -1):
-        with pytest.raises(ValueError, match="at least 1"):
+    wrong: list[Any] = [0, -1, None, 2.5, True]
+    for top_k in wrong:
+        error = ValueError if top_k in (0, -1) else TypeError
+        with pytest.raises(error, match="expected top_k to be"):
             store.embedding_retrieval([1.0], top_k=top_k)
-        with pytest.raises(ValueError, match="at least 1"):
+        with pytest.raises(error, match="expected top_k to be"):
             OmenEmbeddingRetriever(store, top_k=top_k)
     other: Any = InMemoryDocumentStore(shared=False)
     with pytest.raises(TypeError, match="OmenDocumentStore"):
@@ -278,12 +288,17 @@ def test_parameters_are_checked() -> None:
         store.save_to_disk()
 
 
-def test_float32_takes_half_and_rounds() -> None:
-    store = OmenDocumentStore(dtype="float32")
+def test_float32_takes_half_and_rounds(tmp_path: Path) -> None:
+    store = OmenDocumentStore(tmp_path / "store.omen", dtype="float32")
     store.write_documents([Document(embedding=[0.1, 0.5])])
     assert store.index is not None
     assert store.index.vectors.dtype == np.float32
     assert store.filter_documents()[0].embedding == [float(np.float32(0.1)), 0.5]
+    store.save_to_disk()
+    again = OmenDocumentStore(tmp_path / "store.omen", dtype="float32")
+    assert again.filter_documents() == store.filter_documents()
+    with pytest.raises(ValueError, match="pass dtype='float32'"):
+        OmenDocumentStore(tmp_path / "store.omen")
 
 
 def test_a_store_comes_back_from_its_file(rng: np.random.Generator, tmp_path: Path) -> None:
@@ -314,7 +329,7 @@ def test_a_store_comes_back_from_its_file(rng: np.random.Generator, tmp_path: Pa
 def test_a_pipeline_comes_back_from_its_text(
     rng: np.random.Generator, tmp_path: Path, policy: FilterPolicy | str
 ) -> None:
-    store = OmenDocumentStore(str(tmp_path / "store.omen"))
+    store = OmenDocumentStore(tmp_path / "store.omen")
     store.write_documents(documents(rng))
     store.save_to_disk()
     pipeline = Pipeline()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -271,6 +272,12 @@ GOOD = [[1.0, 0.0], [0.0, 1.0]]
         (GOOD, None, ["1"], "ids to be as many as the texts, 2, got 1"),
         (GOOD, None, [], "ids to be as many as the texts, 2, got 0"),
         (GOOD, [{}, {"day": object()}], None, "document .* cannot be kept as JSON"),
+        (GOOD, [{}, {"n": math.nan}], None, "document .* cannot be kept as JSON"),
+        (GOOD, [{}, {1: "a", "1": "b"}], None, "document .* keys to be strings, got 1"),
+        (GOOD, [{}, {"a": [{"b": {None: 1}}]}], None, "document .* keys to be strings, got None"),
+        (GOOD, [{}, {"a": "\ud800"}], None, "metadata of the document .* as UTF-8"),
+        (GOOD, [{}, [1]], None, r"metadata of the document .* to be a dict, got \[1\]"),
+        (GOOD, None, ["1", "\ud800"], r"id of the document '\\ud800' .* as UTF-8"),
         (GOOD, None, ["1", 2], "ids to be strings, got 2"),
         (GOOD[:1], None, None, "2 vectors from the embedding, one for each text, got 1"),
         ([[1.0, 0.0], [0.0]], None, None, "2 numbers|length"),
@@ -300,12 +307,44 @@ def test_nothing_is_added_by_a_call_that_fails(
     store.embedding = Plane()
     assert len(store.index or []) == (3 if filled else 0)
     assert store.similarity_search("1 0") == (before if filled else [])
+    assert [row.id for row in store._documents.all()] == (["1", "2", "3"] if filled else [])
 
 
-@pytest.mark.parametrize("k", [0, -1])
-def test_too_small_k_is_refused(store: OmenVectorStore, k: int) -> None:
+@pytest.mark.parametrize(
+    ("texts", "metadatas", "error"),
+    [
+        (["1 0", 3], None, "text of the document 'b' to be a string, got int"),
+        (["1 0", None], None, "text of the document 'b', got None"),
+        (["1 0", "0 1"], [{}, "x"], "metadata of the document 'b' to be a dict, got 'x'"),
+    ],
+)
+def test_texts_and_metadata_are_looked_at_before_they_are_embedded(
+    texts: Any, metadatas: Any, error: str
+) -> None:
+    embedding = Plane()
+    store = OmenVectorStore(embedding)
+    with pytest.raises(TypeError, match=error) as raised:
+        asyncio.run(store.aadd_texts(texts, metadatas, ids=["a", "b"]))
+    assert raised.value.__notes__ == ["It is the document at place 1."]
+    with pytest.raises(TypeError, match=error):
+        store.add_texts(texts, metadatas, ids=["a", "b"])
+    assert embedding.awaited == 0
+    assert store.index is None
+
+
+def test_no_metadata_of_a_text_is_an_empty_dict() -> None:
+    metadatas: Any = [None, {"legs": 4}]
+    store = OmenVectorStore.from_texts(["1 0", "0 1"], Plane(), metadatas, ids=["a", "b"])
+    assert [d.metadata for d in store.get_by_ids(["a", "b"])] == [{}, {"legs": 4}]
+    assert [d.id for d in store.similarity_search("1 0", filter={"legs": 4})] == ["b"]
+
+
+@pytest.mark.parametrize(("k", "error"), [(0, ValueError), (-1, ValueError), (None, TypeError)])
+def test_k_is_a_whole_number_of_at_least_1(
+    store: OmenVectorStore, k: Any, error: type[Exception]
+) -> None:
     for one in (store, OmenVectorStore(store.embedding)):
-        with pytest.raises(ValueError, match="at least 1"):
+        with pytest.raises(error, match="expected k to be"):
             one.similarity_search("word 3", k=k)
 
 
@@ -341,6 +380,8 @@ def test_a_store_comes_back_from_its_file(
 def test_a_file_says_which_metric_it_has(tmp_path: Path) -> None:
     store = OmenVectorStore.from_texts(["1 0", "0.6 0.8"], Plane(), metric="euclidean")
     store.dump(tmp_path / "store.omen")
+    with pytest.raises(TypeError, match="expected no metric"):
+        OmenVectorStore.load(tmp_path / "store.omen", Plane(), metric="euclidean")
     again = OmenVectorStore.load(tmp_path / "store.omen", Plane())
     found = store.similarity_search_with_relevance_scores("1 0")
     assert again.similarity_search_with_relevance_scores("1 0") == found
@@ -373,6 +414,31 @@ def test_langchain_indexing_adds_and_cleans_up(embedding: Embeddings) -> None:
     counts = index(documents[:3], manager, store, **options)
     assert (counts["num_skipped"], counts["num_deleted"]) == (3, 2)
     assert len(store.index or []) == 3
+
+
+READERS: dict[str, Callable[[OmenVectorStore, Path], Any]] = {
+    "dump": lambda store, folder: store.dump(folder / "store.omen"),
+    "get": lambda store, _: store.get_by_ids(["3"]),
+    "all": lambda store, _: store._documents.all(),
+    "count": lambda store, _: len(store._documents),
+    "contains": lambda store, _: "3" in store._documents,
+}
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_all_but_searches_wait_for_what_is_being_replaced(
+    store: OmenVectorStore, name: str, tmp_path: Path
+) -> None:
+    reader = threading.Thread(target=READERS[name], args=(store, tmp_path))
+    searcher = threading.Thread(target=store.similarity_search, args=("word 3",))
+    with store._documents.lock:
+        reader.start()
+        searcher.start()
+        searcher.join(10)
+        reader.join(0.2)
+        assert reader.is_alive()
+        assert not searcher.is_alive()
+    reader.join()
 
 
 def test_threads_may_add_delete_and_search_at_once(store: OmenVectorStore) -> None:

@@ -440,6 +440,12 @@ def test_refitting_replaces_everything() -> None:
     assert nn.effective_metric_ == "manhattan"
     assert (nn.n_samples_fit_, nn.n_features_in_) == (2, 3)
     assert_array_equal(nn.kneighbors([[1.0, 1.0, 1.0]])[0], [[3.0]])
+    nn.set_params(metric="cosine", algorithm="graph").fit(np.eye(5))
+    assert nn.recall_ == 1
+    nn.set_params(algorithm="auto").fit(np.eye(5))
+    assert not hasattr(nn, "recall_")
+    with pytest.raises(ValueError, match="call fit again"):
+        nn.set_params(algorithm="graph").kneighbors(np.eye(5))
 
 
 def test_omendb_needs_scikit_learn_for_its_estimators_only() -> None:

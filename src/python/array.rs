@@ -395,7 +395,12 @@ fn initial(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
 
 /// The flags of a boolean mask; none where the object is something else.
 pub(super) fn mask(object: &Bound<'_, PyAny>) -> PyResult<Option<Vec<bool>>> {
-    let array = as_array(object, "filter")?;
+    let mut array = as_array(object, "filter")?;
+    if array.ndim() == 1 && array.dtype().kind() == b'O' {
+        // Booleans of a column of objects, or beside missing values.
+        let frames = object.py().import("omendb.frames")?;
+        array = frames.call_method1("booleans", (&array,))?.cast_into()?;
+    }
     if array.dtype().kind() != b'b' {
         return Ok(None);
     }
