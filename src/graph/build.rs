@@ -50,8 +50,8 @@ const ALPHA: f32 = 1.2;
 /// than to it. So many are kept then.
 const FEW: usize = 4;
 const LEAST: usize = 12;
-/// How far rows are that nothing is to be linked to.
-const FAR: f32 = 1e30;
+/// How far rows are that are not to be linked; beyond the distance of any others.
+const FAR: f32 = 1e36;
 /// Of two candidates so near to each other, beside how far they are, the second says nothing new.
 const TWINS: f32 = 1e-4;
 /// The beam of the refining pass.
@@ -212,7 +212,7 @@ pub(crate) fn build(
         let forward = refine(lane, &graph, &order, threads, stages)?;
         finish(lane, &graph, &forward, &order, threads, stages)?;
     }
-    reach(lane, &mut graph, |_| true);
+    reach(lane, &mut graph, |row| lane.is_linked(row));
     Ok(graph)
 }
 
@@ -774,7 +774,8 @@ fn forward(
         let mut pruned = Pruned::default();
         let collect = |row: u32, links: &mut Vec<Link>| {
             let row = row as usize;
-            links.extend_from_slice(shards[row / per_shard].row(row % per_shard));
+            let candidates = shards[row / per_shard].row(row % per_shard);
+            links.extend(candidates.iter().filter(|link| link.distance < FAR / 2.0));
         };
         in_turn(lane, order.task(task), collect, |_, candidates| {
             prune(lane, candidates, 0, &mut scratch, &mut out);
@@ -855,8 +856,11 @@ fn refine(
         let reach = Reach::all(REFINE);
         Walks::default().run(lane, graph, rows.len(), reach, aim, |i, beam, target| {
             let row = rows[i];
+            if !lane.is_linked(row) {
+                return worker.advance(operations);
+            }
             all.clear();
-            all.extend(beam.rows().filter(|&other| other != row && lane.is_linked(other)));
+            all.extend(beam.rows().filter(|&other| other != row));
             all.extend(graph.links(row));
             all.sort_unstable();
             all.dedup();

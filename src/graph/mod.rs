@@ -300,7 +300,7 @@ pub(crate) struct Lane<'a> {
     pub(crate) lift: f32,
     /// Where rows of zeros are lifted and no others, their bias.
     zero_bias: Option<f32>,
-    /// The rows that a build links to, if not all.
+    /// The rows that a build links, if not all.
     live: Option<&'a Selection>,
 }
 

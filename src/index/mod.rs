@@ -942,8 +942,7 @@ impl<'a> Index<'a> {
         }
     }
 
-    /// A new graph of all rows, if one is wanted and can be made. Removed rows are linked last, and then
-    /// taken out.
+    /// A new graph of all rows that are not removed, if one is wanted and can be made.
     fn new_graph(
         &self,
         state: &State,
@@ -972,14 +971,7 @@ impl<'a> Index<'a> {
             stages.finish()?;
             return Ok(None);
         }
-        let mut graph = graph::build(&lane, seed, threads, &mut stages)?;
-        if let Some(live) = &state.live {
-            let gone = (0..state.rows()).filter(|&row| !live.contains(row));
-            let gone: Vec<u32> = gone.map(|row| row as u32).collect();
-            let mut edit = Edit::new(&graph, &lane, Some(live), 0);
-            edit.remove(&gone, threads, &mut stages)?;
-            graph = edit.finish();
-        }
+        let graph = graph::build(&lane, seed, threads, &mut stages)?;
         stages.finish()?;
         Ok(Some(Arc::new(graph)))
     }
