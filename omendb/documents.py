@@ -66,14 +66,17 @@ class Documents:
         """Load rows that `save` wrote, with the metric and the dtype that they have."""
         index = Index.load(path)
         schema = index.get([]).to_arrow().schema
-        if schema.names != ["id", "vector", "text", "metadata"]:
+        number = schema.field("vector").type.value_type if "vector" in schema.names else None
+        string = pyarrow.large_string()
+        expected = [("id", string), ("text", string), ("metadata", string)]
+        found = [(field.name, field.type) for field in schema if field.name != "vector"]
+        if number not in (pyarrow.float32(), pyarrow.float64()) or found != expected:
             raise ValueError(
-                f"expected {path} to hold the columns id, vector, text and metadata, got "
-                f"{', '.join(schema.names)}: it is an index that no such store has saved"
+                f"expected {path} to hold texts in the columns id, text and metadata, and floats "
+                f"in vector, got {', '.join(f'{field.name} ({field.type})' for field in schema)}: "
+                "it is an index that no such store has saved"
             )
-        documents = cls(
-            index.metric, schema.field("vector").type.value_type.to_pandas_dtype().__name__
-        )
+        documents = cls(index.metric, "float32" if number == pyarrow.float32() else "float64")
         documents.index = index
         return documents
 
@@ -158,6 +161,7 @@ class Documents:
         being replaced may be missed.
         """
         check_count("k", k)
+        k = int(k)  # of NumPy's, four times as many may be too many
         index = self.index
         if index is None:
             return []

@@ -129,10 +129,15 @@ def _check_column(labels: dict[str, Any], name: str) -> None:
         raise ValueError(f"the frame has no column {name!r}; its columns are {known}")
 
 
+def _counts(pandas: Any, index: Any) -> bool:
+    """Say whether an index of a frame only counts the rows from 0."""
+    return isinstance(index, pandas.RangeIndex) and index.start == 0 and index.step == 1
+
+
 def _index_ids(pandas: Any, index: Any) -> Any:
     """Ids from a frame's index; none where it only counts the rows from 0."""
     advice = "name a column by id=, or begin with frame.reset_index(drop=True)"
-    if isinstance(index, pandas.RangeIndex) and index.start == 0 and index.step == 1:
+    if _counts(pandas, index):
         return None
     if isinstance(index, pandas.MultiIndex):
         raise ValueError(f"an index of several levels cannot be the ids: {advice}")
@@ -144,6 +149,8 @@ def _index_ids(pandas: Any, index: Any) -> Any:
     ids = index.to_numpy()
     if not len(ids) or ids.dtype.kind in "iuU" or isinstance(ids[0], str | uuid.UUID):
         return ids
+    if index.inferred_type == "integer":
+        return ids.astype(np.int64) if ids.dtype.kind == "O" else ids
     raise TypeError(
         f"the frame's index of {index.dtype} cannot be the ids, which are integers, strings or "
         f"UUIDs: {advice}"
@@ -257,7 +264,7 @@ def booleans(values: NDArray[Any]) -> NDArray[Any]:
     return values.astype(bool)
 
 
-def aligned(mask: Any, ids: NDArray[Any]) -> Any:
+def aligned(mask: Any, ids: NDArray[Any], name: str) -> Any:
     """Put the booleans of a pandas column in the order of some ids.
 
     Parameters
@@ -267,15 +274,24 @@ def aligned(mask: Any, ids: NDArray[Any]) -> Any:
         handed back.
     ids : ndarray of shape (n,)
         The ids of an index.
+    name : str
+        What their column is called.
 
     Returns
     -------
     object
-        As ``frame[mask]`` means it: by the labels, wherever they stand.
+        As ``frame[mask]`` means it: by the labels, wherever they stand. Labels that may be the ids
+        by chance are not looked at: numbers that only count rows, and 0 to n - 1 under another
+        name.
     """
     pandas = sys.modules["pandas"]
     if not isinstance(mask, pandas.Series) or len(mask) != len(ids):
         return mask
+    if ids.dtype.kind in "iu":
+        named = mask.index.name in ((None, name) if name == "id" else (name,))
+        counts = not named and np.array_equal(np.sort(ids), np.arange(len(ids)))
+        if counts or (mask.index.name is None and _counts(pandas, mask.index)):
+            return mask
     labels = pandas.Index(ids)
     if not mask.index.is_unique or mask.index.equals(labels):
         return mask

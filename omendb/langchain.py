@@ -17,7 +17,7 @@ from langchain_core.runnables import run_in_executor
 from langchain_core.vectorstores import VectorStore
 from langchain_core.vectorstores.utils import maximal_marginal_relevance
 
-from omendb.documents import Documents, Row, encoded
+from omendb.documents import Documents, Row, check_count, encoded
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -271,6 +271,7 @@ class OmenVectorStore(VectorStore):
         **kwargs: Any,
     ) -> list[Document]:
         """Do what `max_marginal_relevance_search` does, for a vector."""
+        check_count("fetch_k", fetch_k)
         near = self.similarity_search_with_score_by_vector(embedding, fetch_k, **kwargs)
         rows = self._documents.get(str(document.id) for document, _ in near)
         chosen = maximal_marginal_relevance(
@@ -374,9 +375,12 @@ def _rows(
             raise ValueError(
                 f"expected {name} to be as many as the texts, {len(texts)}, got {len(values)}"
             )
-    given = zip(ids or [None] * len(texts), texts, metadatas or [{}] * len(texts), strict=True)
+    none = [None] * len(texts)
+    given = zip(
+        none if ids is None else ids, texts, none if metadatas is None else metadatas, strict=True
+    )
     rows = [
-        Row(id or str(uuid.uuid4()), text, {} if metadata is None else metadata)
+        Row(str(uuid.uuid4()) if id is None else id, text, {} if metadata is None else metadata)
         for id, text, metadata in given
     ]
     for place, row in enumerate(rows):

@@ -83,11 +83,14 @@ impl FromStr for Metric {
         if let Some((_, metric)) = NAMES.iter().find(|(known, _)| *known == wanted) {
             return Ok(*metric);
         }
-        let nearest = NAMES.iter().min_by_key(|(known, _)| edit_distance(known, &wanted));
-        let nearest = nearest.map_or("euclidean", |(known, _)| known);
+        let apart = |known: &str| edit_distance(known, &wanted);
+        let nearest = NAMES.iter().map(|&(known, _)| known).min_by_key(|known| apart(known));
+        // A typing error, and not another word.
+        let nearest = nearest.filter(|known| 3 * apart(known) <= known.len());
+        let hint = nearest.map_or(String::new(), |known| format!("did you mean '{known}'? "));
         Err(Error::invalid(format!(
-            "unknown metric '{name}'; did you mean '{nearest}'? The metrics are euclidean, \
-             sqeuclidean, cosine, inner_product, manhattan and chebyshev"
+            "unknown metric '{name}'; {hint}The metrics are euclidean, sqeuclidean, cosine, \
+             inner_product, manhattan and chebyshev"
         )))
     }
 }
@@ -119,6 +122,8 @@ mod tests {
         }
         let message = "cosin".parse::<Metric>().unwrap_err().to_string();
         assert!(message.contains("did you mean 'cosine'"), "{message}");
+        let message = "angular".parse::<Metric>().unwrap_err().to_string();
+        assert!(message.starts_with("unknown metric 'angular'; The metrics are"), "{message}");
         let message = "inner-produkt".parse::<Metric>().unwrap_err().to_string();
         assert!(message.contains("did you mean 'inner_product'"), "{message}");
     }

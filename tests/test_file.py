@@ -472,7 +472,7 @@ def test_threads_that_meet_a_loaded_index_first_agree(
 def test_a_file_of_somebody_else_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.arrow"
     feather.write_feather(pa.table({"ids": [1, 2, 3]}), path, compression="uncompressed")
-    with pytest.raises(ValueError, match="checksum that omendb would have put there"):
+    with pytest.raises(ValueError, match="omendb has not written it"):
         omendb.Index.load(path)
     path.write_bytes(b"not an arrow file, but long enough to be one")
     with pytest.raises(ValueError, match="does not begin as an Arrow file"):

@@ -1311,6 +1311,41 @@ def test_objects_are_a_mask_where_all_are_booleans(missing: Any) -> None:
         assert booleans(values) is values
 
 
+def test_labels_that_are_the_ids_by_chance_say_nothing_of_rows(rng: np.random.Generator) -> None:
+    rows = rng.standard_normal((8, 4))
+    frame = pd.DataFrame({"doc": np.arange(8), "v": list(rows), "year": np.arange(2000, 2008)})
+    frame = frame.sample(frac=1, random_state=0)
+    for name in ("doc", "id"):
+        # The rows are counted anew, while the ids stand in a column.
+        counted = frame.rename(columns={"doc": name}).reset_index(drop=True)
+        index = omendb.Index.from_frame(counted, vector="v", id=name)
+        hits = index.search(rows[0], 8, filter=counted["year"] >= 2006)
+        assert sorted(hits.ids) == [6, 7]
+        # Under the name of the ids, labels are ids.
+        labelled = counted.sort_values("year").set_index(name)
+        hits = index.search(rows[0], 8, filter=labelled["year"] >= 2006)
+        assert sorted(hits.ids) == [6, 7]
+    # In an order of their own, under another name.
+    shuffled = counted.sample(frac=1, random_state=1)
+    index = omendb.Index.from_frame(shuffled.rename(columns={"id": "doc"}), vector="v", id="doc")
+    assert sorted(index.search(rows[0], 8, filter=shuffled["year"] >= 2006).ids) == [6, 7]
+
+
+@pytest.mark.parametrize("labels", ["int64", "Int64", "object", "int64[pyarrow]", "uint8"])
+def test_integers_as_labels_mean_ids_of_an_index_with_its_own(labels: str) -> None:
+    ids = np.arange(100, 108)
+    flags = pd.Series(np.isin(ids, [101, 103])[::-1], index=pd.Index(ids[::-1]).astype(labels))
+    frame = pd.DataFrame({"v": list(np.eye(8))}, index=pd.Index(ids).astype(labels))
+    for index in (
+        omendb.Index(np.eye(8), ids=ids),
+        omendb.Index.from_frame(frame, vector="v"),
+    ):
+        assert sorted(index.search(np.ones(8), 8, filter=flags).ids) == [101, 103]
+    # Numbers that the index gave itself count rows, as positions do.
+    counted = omendb.Index(np.eye(8))
+    assert sorted(counted.search(np.ones(8), 8, filter=flags).ids) == [4, 6]
+
+
 def test_a_filter_with_missing_values_is_refused() -> None:
     frame = pd.DataFrame({"v": list(np.eye(4)), "name": list("abcd")})
     masks = [

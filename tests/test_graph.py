@@ -306,6 +306,24 @@ def test_longer_rows_may_come_later(rng: np.random.Generator) -> None:
     assert recall_of(index, asked, effort=400) >= 0.95
 
 
+@pytest.mark.parametrize("edit", ["add", "update"])
+def test_rows_longer_than_all_before_cost_no_recall(edit: str, rng: np.random.Generator) -> None:
+    # A few at a time, and each hardly longer: what they are lifted to is that of the build.
+    rows = clustered(rng, 2700, 24)
+    new, asked = rows[2000:2600] * 1.5, rows[2600:]
+    index = omendb.Index(rows[:2000], metric="inner_product", method="graph")
+    for start in range(0, 600, 20):
+        some = new[start : start + 20]
+        if edit == "add":
+            index.add(some)
+        else:
+            index.update(np.arange(start, start + 20), some)
+    assert_clean(index)
+    recall = recall_of(index, asked)
+    index.build_graph()
+    assert recall >= recall_of(index, asked) - 0.05
+
+
 def test_rows_that_come_later_may_lie_far_away(rng: np.random.Generator) -> None:
     # What the codes were made for is nothing like these; they come in place, a few at a time.
     rows = rng.standard_normal((4000, 16))

@@ -6,6 +6,7 @@ import copy
 import pickle
 import sys
 import tempfile
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -908,3 +909,22 @@ class History(RuleBasedStateMachine):
 
 
 TestAnyHistory = History.TestCase
+
+
+def test_an_edit_gets_its_turn_beside_a_thread_that_asks_for_one_again_and_again() -> None:
+    index = omendb.Index(np.random.default_rng(0).standard_normal((2000, 8)), method="graph")
+    done = threading.Event()
+
+    def again() -> None:
+        while not done.is_set():
+            index.check()
+
+    other = threading.Thread(target=again)
+    other.start()
+    editor = threading.Thread(target=index.remove, args=([0],), daemon=True)
+    editor.start()
+    editor.join(20)
+    done.set()
+    other.join()
+    assert not editor.is_alive(), "it never had a turn"
+    editor.join()

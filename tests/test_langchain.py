@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 pytest.importorskip("langchain_tests", reason="runs by make test-adapters")
@@ -393,7 +394,9 @@ def test_files_of_other_kinds_are_refused(embedding: Embeddings, tmp_path: Path)
     with pytest.raises(FileNotFoundError):
         OmenVectorStore.load(tmp_path / "none.omen", embedding)
     omendb.Index(np.eye(3)).save(tmp_path / "plain.omen")
-    with pytest.raises(ValueError, match="columns id, vector, text and metadata, got id, vector"):
+    with pytest.raises(
+        ValueError, match=r"columns id, text and metadata.* got id \(int64\), vector"
+    ):
         OmenVectorStore.load(tmp_path / "plain.omen", embedding)
     (tmp_path / "text.omen").write_text("no index")
     with pytest.raises(ValueError, match="omen"):
@@ -463,3 +466,39 @@ def test_threads_may_add_delete_and_search_at_once(store: OmenVectorStore) -> No
 
     run_for(1.5, search, replace, come_and_go)
     assert sorted(map(int, store.index.ids.tolist() if store.index else [])) == list(range(200))
+
+
+def test_columns_of_a_frame_are_ids_and_metadata() -> None:
+    store: Any = OmenVectorStore(DeterministicFakeEmbedding(size=4))  # whatever the types say
+    ids = np.array(["a", "b"], object)
+    assert store.add_texts(["x", "y"], np.array([{"n": 1}, {"n": 2}]), ids=ids) == ["a", "b"]
+    assert [found.metadata for found in store.get_by_ids(["a", "b"])] == [{"n": 1}, {"n": 2}]
+    for id in (0, False, 7):
+        with pytest.raises(TypeError, match="expected ids to be strings"):
+            store.add_texts(["z"], ids=[id])
+    assert len(store.similarity_search("x", k=np.int8(40), filter=lambda _: True)) == 2
+    with pytest.raises(ValueError, match="expected fetch_k to be at least 1"):
+        store.max_marginal_relevance_search("x", fetch_k=0)
+
+
+@pytest.mark.parametrize("wrong", ["id", "text", "metadata", "vector"])
+def test_a_file_with_columns_of_other_types_is_refused(wrong: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.omen"
+    columns: dict[str, Any] = {
+        "id": ["a", "b"],
+        "vector": pa.array([[1.0, 2.0], [3.0, 4.0]], pa.list_(pa.float32(), 2)),
+        "text": ["x", "y"],
+        "metadata": ["{}", "{}"],
+    }
+    whole = {
+        name: pa.array(c, pa.large_string()) for name, c in columns.items() if name != "vector"
+    }
+    whole["vector"] = columns["vector"]
+    other = pa.array([[1, 2], [3, 4]], pa.list_(pa.int8(), 2)) if wrong == "vector" else [1, 2]
+    for table in (pa.table(whole), pa.table(whole | {wrong: other})):
+        omendb.Index.from_frame(table, vector="vector", id="id").save(path)
+        if table[wrong].type == whole[wrong].type:
+            OmenVectorStore.load(path, DeterministicFakeEmbedding(size=2))
+        else:
+            with pytest.raises(ValueError, match="no such store has saved"):
+                OmenVectorStore.load(path, DeterministicFakeEmbedding(size=2))

@@ -37,6 +37,8 @@ const TAIL: usize = 4 + 6;
 const CONTINUATION: [u8; 4] = [0xff; 4];
 /// What a reader of the stream format takes for the end: a message of no length.
 const END: [u8; 8] = [0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0];
+/// The footer's own checksum, by which a file of ours is known.
+const SEAL: &str = "omendb.seal";
 /// The footer's end before it is sealed: the last string, its terminator, and padding.
 const UNSEALED: [u8; 12] = *b"00000000\0\0\0\0";
 
@@ -229,7 +231,7 @@ pub(super) fn tail(batches: &[Batch], schema: &Schema, checksums: &[u32]) -> Res
     let mut builder = FlatBufferBuilder::new();
     // A flatbuffer grows from its end: the string that is made first comes last.
     let unsealed = builder.create_string("00000000");
-    let seal = pair(&mut builder, "omendb.seal", unsealed);
+    let seal = pair(&mut builder, SEAL, unsealed);
     let checksums = to_hex(checksums.iter().flat_map(|checksum| checksum.to_le_bytes()));
     let described = to_hex(described.finalize().to_le_bytes());
     let mut entries = Vec::new();
@@ -350,7 +352,12 @@ pub(super) fn parse(map: &Map) -> Parsed<Parts> {
         std::str::from_utf8(seal).is_ok_and(|seal| is_checksum(seal, crc32fast::hash(sealed)));
     ensure(
         good && padding == &UNSEALED[8..],
-        "its footer does not match the checksum that omendb would have put there",
+        if bytes.windows(SEAL.len()).any(|part| part == SEAL.as_bytes()) {
+            "its footer does not match the checksum that omendb has put there"
+        } else {
+            "omendb has not written it, or another program has written it anew: read it with pyarrow, \
+             and pass the table to Index.from_frame"
+        },
     )?;
 
     let footer = root_as_footer_with_opts(&limits(bytes.len()), &bytes)

@@ -96,8 +96,8 @@ pub(super) struct Scratch {
 }
 
 /// Keeps those of some candidates, sorted, that no kept one makes superfluous; at most [`PRUNED`],
-/// and filled up to `fill`, or where they are [`FEW`], with the nearest of the others, but for copies of
-/// kept ones.
+/// and filled up to `fill` with the nearest of the others. Where that is 0 and they are [`FEW`], they are
+/// filled up as well, but not with copies of kept ones.
 pub(super) fn prune(
     lane: &Lane<'_>,
     candidates: &[Link],
@@ -125,7 +125,7 @@ pub(super) fn prune(
         });
         match nearer {
             None => kept.push(candidate),
-            Some(apart) if apart < TWINS * candidate.distance => {}
+            Some(apart) if fill == 0 && apart < TWINS * candidate.distance => {}
             Some(_) => rejected.push(candidate),
         }
     }

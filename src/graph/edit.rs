@@ -68,8 +68,10 @@ impl<'a, 'b> Edit<'a, 'b> {
         lane: &'a Lane<'b>,
         live: Option<&'a Selection>,
         edited: usize,
+        beyond: usize,
     ) -> Self {
         let mut graph = graph.clone();
+        graph.beyond = beyond;
         if edited >= lane.rows / COPIED_SHARE {
             graph.links.iter_mut().for_each(Graph::copy_links);
         }

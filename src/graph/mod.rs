@@ -81,6 +81,8 @@ pub(crate) struct Graph {
     pub(crate) lift: f32,
     /// Rows edited since it was proven that every row can be reached.
     unproven: usize,
+    /// Rows that have come since the build and are longer than the longest of then.
+    pub(crate) beyond: usize,
 }
 
 /// What [`crate::Index::check`] found.
@@ -120,7 +122,7 @@ impl Graph {
     fn new(lane: &Lane<'_>, heads: Heads, seed: u64) -> Self {
         let (links, heads) = (Vec::new(), Arc::new(heads));
         let together = Arc::clone(lane.together);
-        Self { links, store: None, heads, together, seed, lift: lane.lift, unproven: 0 }
+        Self { links, store: None, heads, together, seed, lift: lane.lift, unproven: 0, beyond: 0 }
     }
 
     #[inline(always)]
@@ -361,6 +363,15 @@ impl<'a> Lane<'a> {
     /// The same, to link these rows.
     pub(crate) fn linking(self, live: Option<&'a Selection>) -> Self {
         Self { live, ..self }
+    }
+
+    /// How many of some rows are longer than what rows are lifted to.
+    pub(crate) fn beyond(&self, rows: &[u32]) -> usize {
+        if self.lift <= 0.0 || self.zero_bias.is_some() {
+            return 0;
+        }
+        let is_beyond = |&&row: &&u32| -2.0 * self.meta(self.record(row)).1 > self.lift;
+        rows.iter().filter(is_beyond).count()
     }
 
     fn is_linked(&self, row: u32) -> bool {

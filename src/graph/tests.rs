@@ -105,20 +105,20 @@ fn an_edit_that_is_interrupted_or_forgotten_leaves_every_link_as_it_was() {
     for edited in [0, rows.len()] {
         let mut silent = Silent;
         let mut stages = Stages::new(&mut silent, 1);
-        let mut edit = Edit::new(&graph, &lane, None, edited);
+        let mut edit = Edit::new(&graph, &lane, None, edited, 0);
         edit.remove(&rows, 2, &mut stages).unwrap();
         assert_eq!(links(&graph, 9000) == before, edited > 0);
         assert!(edit.insert(&rows, 1, &mut Stages::new(&mut Stop, 1)).is_err());
         drop(edit);
         assert_eq!(links(&graph, 9000), before);
-        let mut edit = Edit::new(&graph, &lane, None, edited);
+        let mut edit = Edit::new(&graph, &lane, None, edited, 0);
         assert!(edit.remove(&rows, 1, &mut Stages::new(&mut Stop, 1)).is_err());
         drop(edit);
         assert_eq!(links(&graph, 9000), before);
     }
     let mut silent = Silent;
     let mut stages = Stages::new(&mut silent, 1);
-    let mut edit = Edit::new(&graph, &lane, None, rows.len());
+    let mut edit = Edit::new(&graph, &lane, None, rows.len(), 0);
     edit.remove(&rows, 2, &mut stages).unwrap();
     edit.insert(&rows, 2, &mut stages).unwrap();
     let edited = edit.finish();

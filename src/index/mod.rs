@@ -50,8 +50,12 @@ const RELEARN: usize = 4;
 /// After so large a share of the rows was updated, so many are asked whether they lie elsewhere by now.
 const STALE_SHARE: usize = 16;
 const STALE_PROBES: usize = 256;
+/// After so many updates a row, it is done at any rate.
+const RENEW: usize = 1;
 /// Where more than one row for so many comes at once, the graph is built again.
 const REBUILD_SHARE: usize = 3;
+/// Where one row of so many is longer than the longest at the build, links for products are made anew.
+const BEYOND_SHARE: usize = 32;
 /// Queries that one thread walks for before it takes more.
 const WALKS: usize = 32;
 /// Answers, and which of them are exact.
@@ -1004,13 +1008,18 @@ impl<'a> Index<'a> {
             Stages::new(monitor, 0).finish()?;
             return Ok(None);
         };
+        // Rows beyond the lift are linked as if they were shorter.
+        let beyond = graph.beyond + lane.beyond(new);
+        if beyond > next.len() / BEYOND_SHARE {
+            return self.new_graph(next, threads, monitor);
+        }
         let mut work = new.len() as u64 * Edit::work(&lane);
         if !gone.is_empty() {
             work += Edit::work_of_removal(&lane, gone.len());
         }
         let mut stages = Stages::new(monitor, work);
         let edited = new.len().max(gone.len());
-        let mut edit = Edit::new(graph, &lane, next.live.as_deref(), edited);
+        let mut edit = Edit::new(graph, &lane, next.live.as_deref(), edited, beyond);
         if !gone.is_empty() {
             edit.remove(gone, threads, &mut stages)?;
         }
@@ -1429,11 +1438,11 @@ impl<'a> Index<'a> {
         // As where rows are added; and rows may move one after another, each not far.
         let far = |encoder: &Arc<Encoder>| state.seed.is_some() && encoder.is_far(rows);
         next.updated += rows.len();
-        let mut relearn = state.encoder.as_ref().is_some_and(far);
-        if next.updated > state.rows() / STALE_SHARE {
-            next.updated = 0;
-            relearn |= self.is_stale(&next);
-        }
+        let asked = |updated: usize| updated / (state.rows() / STALE_SHARE + 1);
+        // A graph all of whose rows were linked one by one is a little worse than one that was built.
+        let relearn = state.encoder.as_ref().is_some_and(far)
+            || next.updated >= RENEW * state.rows()
+            || asked(next.updated) > asked(state.updated) && self.is_stale(&next);
         if relearn {
             let blocks: Vec<Rows<'static>> =
                 next.chunks.iter().map(|chunk| chunk.rows().clone()).collect();

@@ -101,8 +101,11 @@ pub(super) fn are_numbers_of_pandas(object: &Bound<'_, PyAny>) -> PyResult<Optio
     if !is_of_pandas(object)? || !object.hasattr("index")? {
         return Ok(None);
     }
-    let kind: String = object.getattr("index")?.getattr("dtype")?.getattr("kind")?.extract()?;
-    Ok(Some(matches!(kind.as_str(), "i" | "u" | "f")))
+    let index = object.getattr("index")?;
+    let kind: String = index.getattr("dtype")?.getattr("kind")?.extract()?;
+    // A column of objects may be of integers as well.
+    let objects = kind == "O" && index.getattr("inferred_type")?.eq("integer")?;
+    Ok(Some(objects || matches!(kind.as_str(), "i" | "u" | "f")))
 }
 
 /// A column of ids: integers, strings or UUIDs, none of them null.

@@ -232,12 +232,15 @@ impl Index {
         let Some(filter) = filter else { return Ok(chosen) };
         chosen.mask = array::mask(filter)?;
         // A column of pandas means rows by its labels, if these can be ids: ids are dear to list.
-        if chosen.mask.is_some()
-            && let Some(table) = &table
-            && ids::are_numbers_of_pandas(filter)? == Some(table.kind().is_integer())
-        {
+        let own = |numbers: bool| match &table {
+            Some(table) => numbers == table.kind().is_integer(),
+            // Not those that only count rows.
+            None => numbers && !self.index.ids().into_iter().eq(0..self.index.len() as i64),
+        };
+        if chosen.mask.is_some() && ids::are_numbers_of_pandas(filter)?.is_some_and(own) {
+            let name = table.as_ref().map_or("id", |table| table.id().name());
             let aligned = py.import("omendb.frames")?.getattr("aligned")?;
-            chosen.mask = array::mask(&aligned.call1((filter, self.ids(py)?))?)?;
+            chosen.mask = array::mask(&aligned.call1((filter, self.ids(py)?, name))?)?;
         }
         if chosen.mask.is_none() {
             chosen.ids = Some(match table {

@@ -4,6 +4,8 @@
 //! of an answer has its line. All but `editing` are locked for as long as a pointer is copied or by
 //! who holds the interpreter's lock and keeps it, so that no fork falls into it.
 
+use std::mem;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -23,6 +25,8 @@ const PATIENCE: Duration = Duration::from_millis(1);
 #[derive(Default)]
 pub(super) struct Ledger {
     editing: Turns,
+    /// Who waits for a turn, or has just come.
+    waiting: AtomicUsize,
     table: Mutex<Option<Arc<Table>>>,
     /// Where ids are; made when first asked for.
     places: Mutex<Option<Places>>,
@@ -38,14 +42,23 @@ impl Ledger {
 
     /// Keeps other edits waiting; waits for theirs, listening for signals.
     pub(super) fn edit(&self, py: Python<'_>) -> PyResult<Turn<'_>> {
-        loop {
-            let again = |error: Error| PyRuntimeError::new_err(error.to_string());
-            if let Some(turn) = self.editing.try_take().map_err(again)? {
-                return Ok(turn);
+        // Who comes again at once would find the lock free before those who sleep.
+        let mut wait = self.waiting.fetch_add(1, Ordering::Relaxed) > 0;
+        let turn = loop {
+            if mem::replace(&mut wait, true) {
+                py.detach(|| thread::sleep(PATIENCE));
+                if let Err(signal) = py.check_signals() {
+                    break Err(signal);
+                }
             }
-            py.detach(|| thread::sleep(PATIENCE));
-            py.check_signals()?;
-        }
+            match self.editing.try_take() {
+                Ok(Some(turn)) => break Ok(turn),
+                Ok(None) => {}
+                Err(again) => break Err(PyRuntimeError::new_err(again.to_string())),
+            }
+        };
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        turn
     }
 
     pub(super) fn table(&self) -> Option<Arc<Table>> {
