@@ -50,8 +50,6 @@ const RELEARN: usize = 4;
 /// After so large a share of the rows was updated, so many are asked whether they lie elsewhere by now.
 const STALE_SHARE: usize = 16;
 const STALE_PROBES: usize = 256;
-/// After so many updates a row, it is done at any rate.
-const RENEW: usize = 1;
 /// Where more than one row for so many comes at once, the graph is built again.
 const REBUILD_SHARE: usize = 3;
 /// Where one row of so many is longer than the longest at the build, links for products are made anew.
@@ -280,6 +278,11 @@ impl State {
 
     fn is_live(&self, row: usize) -> bool {
         row < self.rows() && self.live.as_ref().is_none_or(|live| live.contains(row))
+    }
+
+    /// The rows of each chunk.
+    fn blocks(&self) -> Vec<Rows<'static>> {
+        self.chunks.iter().map(|chunk| chunk.rows().clone()).collect()
     }
 
     /// Rows that are not removed, ascending.
@@ -890,14 +893,11 @@ impl<'a> Index<'a> {
         // For the first graph, axes may pay that did not pay for the sweep alone.
         let stale = self.is_stale(&state);
         if state.seed.is_none() || stale {
-            let blocks: Vec<Rows<'static>> =
-                state.chunks.iter().map(|chunk| chunk.rows().clone()).collect();
+            let blocks = state.blocks();
             let width = |encoder: &Option<Arc<Encoder>>| encoder.as_ref().map(|e| e.width());
             let encoder = self.learn(&next, &blocks);
             if stale || width(&encoder) != width(&state.encoder) {
-                next.encoder = encoder;
-                (next.learned, next.updated) = (state.rows(), 0);
-                next.chunks = self.encode(&next, &blocks, None, threads, monitor)?;
+                self.recode(&mut next, encoder, &blocks, threads, monitor)?;
             }
         }
         next.graph = self.new_graph(&next, threads, monitor)?;
@@ -918,6 +918,21 @@ impl<'a> Index<'a> {
     /// Learns how some rows become codes.
     fn learn(&self, state: &State, blocks: &[Rows<'_>]) -> Option<Arc<Encoder>> {
         Encoder::learn(self.metric, self.dim, blocks, state.seed.is_some()).map(Arc::new)
+    }
+
+    /// Codes all rows of a state, which are `blocks`, by an encoder that has just learned from them.
+    fn recode(
+        &self,
+        next: &mut State,
+        encoder: Option<Arc<Encoder>>,
+        blocks: &[Rows<'static>],
+        threads: usize,
+        monitor: &mut dyn Monitor,
+    ) -> Result<()> {
+        next.encoder = encoder;
+        (next.learned, next.updated) = (next.rows(), 0);
+        next.chunks = self.encode(next, blocks, None, threads, monitor)?;
+        Ok(())
     }
 
     /// Whether the rows lie elsewhere by now than those that the encoder learned from.
@@ -1439,16 +1454,15 @@ impl<'a> Index<'a> {
         let far = |encoder: &Arc<Encoder>| state.seed.is_some() && encoder.is_far(rows);
         next.updated += rows.len();
         let asked = |updated: usize| updated / (state.rows() / STALE_SHARE + 1);
-        // A graph all of whose rows were linked one by one is a little worse than one that was built.
+        // After as many updates as there are rows it is done at any rate: a graph all of whose rows were
+        // linked one by one is a little worse than one that was built.
         let relearn = state.encoder.as_ref().is_some_and(far)
-            || next.updated >= RENEW * state.rows()
+            || next.updated >= state.rows()
             || asked(next.updated) > asked(state.updated) && self.is_stale(&next);
         if relearn {
-            let blocks: Vec<Rows<'static>> =
-                next.chunks.iter().map(|chunk| chunk.rows().clone()).collect();
-            next.encoder = self.learn(&next, &blocks);
-            (next.learned, next.updated) = (state.rows(), 0);
-            next.chunks = self.encode(&next, &blocks, None, threads, &mut Hushed(monitor))?;
+            let blocks = next.blocks();
+            let encoder = self.learn(&next, &blocks);
+            self.recode(&mut next, encoder, &blocks, threads, &mut Hushed(monitor))?;
         }
         let changed: Vec<u32> = changes.iter().map(|&(row, _)| row as u32).collect();
         next.graph = self.edited_graph(&state, &next, &changed, &changed, threads, monitor)?;
