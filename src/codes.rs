@@ -813,10 +813,13 @@ impl Encoder {
         let mut projected = Buffer::new();
         // The number of axes is a multiple of a step, which is four.
         for records in self.coded_axes.chunks_exact(4 * record_bytes(steps)) {
-            let four = [0, 1, 2, 3].map(|i| &records[i * record_bytes(steps)..]);
-            for (dot, record) in int8::dots(isa, &bytes, &four).into_iter().zip(four) {
-                let (factor, _, sum) = int8::meta(record, steps);
-                projected.push(scale * factor * (dot - int8::zero(isa) * sum) as f32);
+            let record = |i: usize| &records[i * record_bytes(steps)..];
+            let four = [record(0), record(1), record(2), record(3)];
+            let dots = int8::dots(isa, &bytes, &four);
+            let (factors, _, sums) = int8::metas(&four, steps);
+            for i in 0..4 {
+                let dot = dots[i] - int8::zero(isa) * sums[i];
+                projected.push(scale * factors[i] * dot as f32);
             }
         }
         self.query_code(&query.floats, &projected, LIMIT)

@@ -46,6 +46,8 @@ pub(crate) const DEFAULT_EFFORT: usize = 64;
 const HEADS: usize = 256;
 /// Chunks that are looked up beforehand for each walk: it comes to more.
 const CHUNKS_OF_A_WALK: usize = 64;
+/// Lines of the cache that are on their way at once: asked for more, a core waits rather than computes.
+const LINES: usize = 40;
 /// What an unused link holds.
 pub(crate) const NONE: u32 = u32::MAX;
 /// Rows that can be linked: the highest bit of a row's number tells what was expanded.
@@ -297,6 +299,8 @@ pub(crate) struct Lane<'a> {
     stride: usize,
     /// Bytes of a query: codes in units of [`int8::DOTS_UNIT`], no more than a record.
     padded: usize,
+    /// Rows that are asked for ahead of their score.
+    ahead: usize,
     zero: i32,
     rows: usize,
     pub(crate) lift: f32,
@@ -352,6 +356,7 @@ impl<'a> Lane<'a> {
             steps,
             stride,
             padded: (steps * STEP).next_multiple_of(int8::DOTS_UNIT),
+            ahead: (LINES / (stride / 64 + 2)).max(4),
             zero: int8::zero(corpus.isa),
             rows: corpus.rows,
             lift,
@@ -473,14 +478,16 @@ impl<'a> Lane<'a> {
     #[inline(always)]
     fn values_of(&self, target: &Target, records: &[&[u8]; 4]) -> [f32; 4] {
         let dots = int8::dots(self.isa, &target.bytes, records);
+        let (factors, biases, sums) = int8::metas(records, self.steps);
+        // A crafted file may hold any sum.
+        let dot = |i: usize| dots[i].wrapping_sub(self.zero.wrapping_mul(sums[i])) as f32;
         let mut values = [0.0; 4];
         for i in 0..4 {
-            let (factor, bias, sum) = self.meta(records[i]);
-            // A crafted file may hold any sum.
-            let dot = dots[i].wrapping_sub(self.zero.wrapping_mul(sum)) as f32;
-            values[i] = target.base - target.gain * factor * dot - target.beta * bias;
-            if let Some(height) = target.height {
-                let apart = height - self.height(bias);
+            values[i] = target.base - target.gain * factors[i] * dot(i) - target.beta * biases[i];
+        }
+        if let Some(height) = target.height {
+            for i in 0..4 {
+                let apart = height - self.height(biases[i]);
                 values[i] += apart * apart;
             }
         }

@@ -1,11 +1,11 @@
 //! The walk: a beam of the best rows seen so far, of which the nearest are expanded first.
 //!
 //! Past the second-level cache the time goes to waiting for memory, so that what matters is how
-//! many records are on their way at once. Each round expands the best few rows of the beam
-//! together, asks for the records of all their unseen links, then for the links of the rows that
-//! the next round will most likely expand, and only then scores. Where there are several targets, as
-//! in a batch of queries or in a build, their walks take turns: one computes while the memory works
-//! for the others.
+//! many records are on their way at once: neither few nor more than a core can wait for. Each round
+//! expands the best few rows of the beam together, asks for the first records of their unseen links,
+//! then for the links of the rows that the next round will most likely expand, and only then scores,
+//! and asks for one more record with each. Where there are several targets, as in a batch of queries or
+//! in a build, their walks take turns: one computes while the memory works for the others.
 //!
 //! A walk ends by distance, not by count alone: what is much farther than the k-th best leads to
 //! nothing better, and how many rows are nearer differs from query to query (Al-Jazzazi et al.,
@@ -13,7 +13,7 @@
 
 use std::cell::RefCell;
 
-use super::{Graph, Lane, MOST_ROWS, Target, key, value};
+use super::{Graph, Heads, Lane, MOST_ROWS, Target, key, value};
 use crate::codes::QueryCode;
 use crate::corpus::Corpus;
 use crate::exact::List;
@@ -290,17 +290,18 @@ impl Beam {
         self.others.prefetch_links(graph);
     }
 
-    /// Expands the nearest few rows and asks the memory for the records of what they link to.
+    /// Expands the nearest few rows and asks the memory for the first records of what they link to.
     #[inline(always)]
     fn expand_some(&mut self, lane: &Lane<'_>, graph: &Graph, reach: &Reach<'_>) {
         for _ in 0..WIDTH {
             let Some(row) = self.expand(reach) else { break };
             for link in graph.links(row) {
-                if (link as usize) < lane.rows && self.meet(link) {
-                    lane.prefetch(link);
+                if (link as usize) < lane.rows {
+                    self.meet(link);
                 }
             }
         }
+        self.met[self.scored..].iter().take(lane.ahead).for_each(|&row| lane.prefetch(row));
         // A guess, which scores may change.
         self.prefetch_links(graph);
     }
@@ -316,7 +317,13 @@ impl Beam {
     ) -> bool {
         let met = std::mem::take(&mut self.met);
         let rows = &met[self.scored..];
-        lane.each(target, rows, |row, value| self.push(item(value, row), reach, target.apart));
+        let mut ahead = rows.iter().skip(lane.ahead);
+        lane.each(target, rows, |row, value| {
+            if let Some(&row) = ahead.next() {
+                lane.prefetch(row);
+            }
+            self.push(item(value, row), reach, target.apart);
+        });
         self.scored = met.len();
         self.met = met;
         self.prefetch_links(graph);
@@ -328,10 +335,11 @@ impl Beam {
         let mut nearest = std::mem::take(&mut self.entries);
         let by_product = lane.lift > 0.0 && lane.zero_bias.is_none() && target.height.is_none();
         nearest.start(if by_product { ENTRIES } else { 1 });
-        let record =
-            |i: usize| &graph.heads.records[i.min(graph.heads.rows.len() - 1) * lane.stride..];
-        for (c, rows) in graph.heads.rows.chunks(4).enumerate() {
-            let four = [0, 1, 2, 3].map(|i| record(c * 4 + i));
+        let Heads { rows, records } = &*graph.heads;
+        let record = |i: usize| &records[i.min(rows.len() - 1) * lane.stride..];
+        for (at, rows) in (0..).step_by(4).zip(rows.chunks(4)) {
+            // Not mapped from an array of numbers: it would be moved just after it was written.
+            let four = [record(at), record(at + 1), record(at + 2), record(at + 3)];
             for (&row, value) in rows.iter().zip(lane.values_of(target, &four)) {
                 nearest.push(item(value, row));
             }

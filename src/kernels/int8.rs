@@ -128,6 +128,16 @@ pub(crate) fn meta(record: &[u8], steps: usize) -> (f32, f32, i32) {
     (f32::from_le_bytes(word(0)), f32::from_le_bytes(word(4)), i32::from_le_bytes(word(8)))
 }
 
+/// Factors, biases and sums of four records.
+#[inline(always)]
+pub(crate) fn metas(records: &[&[u8]; 4], steps: usize) -> ([f32; 4], [f32; 4], [i32; 4]) {
+    let (mut factors, mut biases, mut sums) = ([0.0; 4], [0.0; 4], [0; 4]);
+    for i in 0..4 {
+        (factors[i], biases[i], sums[i]) = meta(records[i], steps);
+    }
+    (factors, biases, sums)
+}
+
 /// Bytes of a record with so many steps.
 pub(crate) fn record_bytes(steps: usize) -> usize {
     steps * STEP + META
