@@ -308,8 +308,10 @@ impl Gathered {
         self.squares.clear();
         self.factors.clear();
         self.heights.clear();
-        rows.clone().for_each(|row| lane.prefetch(row));
+        let mut ahead = rows.clone();
+        ahead.by_ref().take(lane.ahead).for_each(|row| lane.prefetch(row));
         for row in rows {
+            ahead.next().into_iter().for_each(|row| lane.prefetch(row));
             let record = &lane.record(row)[..lane.stride];
             self.records.extend_from_slice(record);
             let (factor, bias, _) = lane.meta(record);
@@ -880,7 +882,7 @@ fn refine(
 /// Rows with their distances from the target.
 pub(super) fn distances(lane: &Lane<'_>, target: &Target, rows: &[u32]) -> Vec<Link> {
     let mut links = Vec::with_capacity(rows.len());
-    rows.iter().for_each(|&row| lane.prefetch(row));
+    lane.ask(rows);
     lane.each(target, rows, |row, d| links.push(Link { distance: d.max(0.0), row }));
     links
 }

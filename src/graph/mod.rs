@@ -457,11 +457,19 @@ impl<'a> Lane<'a> {
         target.apart = floats.scores.base();
     }
 
+    /// Asks the memory for the first of some rows, of which [`Lane::each`] asks for the others.
+    #[inline(always)]
+    fn ask(&self, rows: &[u32]) {
+        rows.iter().take(self.ahead).for_each(|&row| self.prefetch(row));
+    }
+
     /// The value of each of some rows, by `found(row, value)`.
     #[inline(always)]
     fn each(&self, target: &Target, rows: &[u32], mut found: impl FnMut(u32, f32)) {
+        let mut ahead = rows.iter().skip(self.ahead);
         for rows in rows.chunks(4) {
             for (&row, value) in rows.iter().zip(self.values(target, four(rows))) {
+                ahead.next().into_iter().for_each(|&row| self.prefetch(row));
                 found(row, value);
             }
         }

@@ -301,7 +301,7 @@ impl Beam {
                 }
             }
         }
-        self.met[self.scored..].iter().take(lane.ahead).for_each(|&row| lane.prefetch(row));
+        lane.ask(&self.met[self.scored..]);
         // A guess, which scores may change.
         self.prefetch_links(graph);
     }
@@ -317,13 +317,7 @@ impl Beam {
     ) -> bool {
         let met = std::mem::take(&mut self.met);
         let rows = &met[self.scored..];
-        let mut ahead = rows.iter().skip(lane.ahead);
-        lane.each(target, rows, |row, value| {
-            if let Some(&row) = ahead.next() {
-                lane.prefetch(row);
-            }
-            self.push(item(value, row), reach, target.apart);
-        });
+        lane.each(target, rows, |row, value| self.push(item(value, row), reach, target.apart));
         self.scored = met.len();
         self.met = met;
         self.prefetch_links(graph);

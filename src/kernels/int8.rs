@@ -113,11 +113,12 @@ pub(crate) fn most_of_four(codes: &[i8]) -> u16 {
 pub(crate) const DOTS_UNIT: usize = 16;
 
 /// Codes of a query as [`dots`] reads them.
-pub(crate) fn query_bytes(isa: Isa, codes: impl Iterator<Item = u8>, bytes: &mut Vec<u8>) {
+pub(crate) fn query_bytes(isa: Isa, codes: impl ExactSizeIterator<Item = u8>, bytes: &mut Vec<u8>) {
     let zero = zero(isa) as u8;
     bytes.clear();
-    bytes.extend(codes.map(|code| zero.wrapping_add(code)));
-    bytes.resize(bytes.len().next_multiple_of(DOTS_UNIT), 0);
+    bytes.resize(codes.len().next_multiple_of(DOTS_UNIT), 0);
+    // Not by `extend`, which takes one at a time.
+    bytes.iter_mut().zip(codes).for_each(|(byte, code)| *byte = zero.wrapping_add(code));
 }
 
 /// Factor, bias and sum of a record.
