@@ -69,11 +69,21 @@ impl<T: Kept> Buffer<T> {
     }
 }
 
+impl<T: Kept> Default for Buffer<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl<T: Kept + Copy> Clone for Buffer<T> {
     fn clone(&self) -> Self {
         let mut buffer = Self::new();
         buffer.extend_from_slice(self);
         buffer
+    }
+
+    fn clone_from(&mut self, other: &Self) {
+        self.0.clone_from(&other.0);
     }
 }
 

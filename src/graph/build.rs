@@ -19,7 +19,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::search::{Reach, Walks};
+use super::search::{Reach, Start, Walks};
 use super::{DEGREE, Graph, HEADS, Heads, Lane, PRUNED, Target, four, key};
 use crate::corpus::{CHUNK, Corpus};
 use crate::error::Result;
@@ -279,7 +279,19 @@ fn heads(lane: &Lane<'_>, seed: u64) -> Vec<u32> {
     }
     chosen.sort_unstable();
     chosen.dedup();
-    chosen
+    along(lane, chosen)
+}
+
+/// Rows in an order in which those lie near each other that follow one another.
+fn along(lane: &Lane<'_>, mut rows: Vec<u32>) -> Vec<u32> {
+    let mut target = Target::default();
+    for i in 1..rows.len() {
+        lane.aim_at_row(rows[i - 1], &mut target);
+        let others = distances(lane, &target, &rows[i..]);
+        let nearest = (i..).zip(others).min_by_key(|(_, link)| link.order(rows[i - 1]));
+        nearest.into_iter().for_each(|(at, _)| rows.swap(i, at));
+    }
+    rows
 }
 
 /// About how many multiply-adds a build takes, for progress.
@@ -854,7 +866,10 @@ fn refine(
         let (mut scratch, mut out) = (Scratch::default(), Vec::new());
         let mut all = Vec::new();
         let mut pruned = vec![Vec::new(); rows.len()];
-        let aim = |i: usize, target: &mut Target| lane.aim_at_row(rows[i], target);
+        let aim = |i: usize, start: &mut Start| {
+            lane.aim_at_row(rows[i], &mut start.target);
+            true
+        };
         let reach = Reach::all(REFINE);
         Walks::default().run(lane, graph, rows.len(), reach, aim, |i, beam, target| {
             let row = rows[i];

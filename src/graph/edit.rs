@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::build::{Link, Scratch, distances, nearest_within, prune, reach};
-use super::search::{Reach, Walks};
+use super::search::{Reach, Start, Walks};
 use super::{DEGREE, Graph, HEADS, Heads, Lane, NONE, PRUNED, Target};
 use crate::corpus::CHUNK;
 use crate::error::Result;
@@ -128,7 +128,10 @@ impl<'a, 'b> Edit<'a, 'b> {
             let mut out = Vec::new();
             let rows = task(t);
             let mut made = vec![Vec::new(); rows.len()];
-            let aim = |i: usize, target: &mut Target| lane.aim_at_row(rows[i], target);
+            let aim = |i: usize, start: &mut Start| {
+                lane.aim_at_row(rows[i], &mut start.target);
+                true
+            };
             let reach = Reach::all(WIDTH);
             Walks::default().run(lane, graph, rows.len(), reach, aim, |i, beam, target| {
                 let row = rows[i];

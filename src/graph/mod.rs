@@ -29,11 +29,12 @@ use crate::codes::{Encoder, QueryCode, QueryFloats};
 use crate::corpus::{CHUNK, Chunk, Corpus, Store, Together, once};
 use crate::kernels::int8::{self, STEP};
 use crate::kernels::{Isa, prefetch};
+use crate::scratch::Buffer;
 use crate::selection::Selection;
 
 pub(crate) use build::{build, codes_agree, work};
 pub(crate) use edit::Edit;
-pub(crate) use search::{Reach, between, search};
+pub(crate) use search::{Reach, Search, TASK, between};
 
 /// Links of a row, at most.
 pub(crate) const DEGREE: usize = 32;
@@ -315,7 +316,7 @@ pub(crate) struct Lane<'a> {
 /// `base − gain · factor · Σ code · query code − beta · bias (+ (height − its height)²)`
 #[derive(Debug, Default)]
 pub(crate) struct Target {
-    bytes: Vec<u8>,
+    bytes: Buffer<u8>,
     base: f32,
     gain: f32,
     beta: f32,
@@ -324,6 +325,14 @@ pub(crate) struct Target {
     /// For a query, what a value lacks of a number in proportion to the distance or its square. Not
     /// part of the values, whose order it would drown where a query is far from all rows.
     apart: f32,
+}
+
+impl Target {
+    fn copy(&mut self, other: &Self) {
+        let mut bytes = std::mem::take(&mut self.bytes);
+        bytes.clone_from(&other.bytes);
+        *self = Self { bytes, ..*other };
+    }
 }
 
 impl<'a> Lane<'a> {

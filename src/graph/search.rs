@@ -7,19 +7,25 @@
 //! and asks for one more record with each. Where there are several targets, as in a batch of queries or
 //! in a build, their walks take turns: one computes while the memory works for the others.
 //!
+//! Walks to many queries are made in the order of the heads that they start from, so that one finds in
+//! the cache what the last has read.
+//!
 //! A walk ends by distance, not by count alone: what is much farther than the k-th best leads to
 //! nothing better, and how many rows are nearer differs from query to query (Al-Jazzazi et al.,
 //! "Distance Adaptive Beam Search for Provably Accurate Graph-Based Nearest Neighbor Search", 2025).
 
+use smallvec::SmallVec;
 use std::cell::RefCell;
 
 use super::{Graph, Heads, Lane, MOST_ROWS, Target, key, value};
-use crate::codes::QueryCode;
 use crate::corpus::Corpus;
-use crate::exact::List;
+use crate::error::Result;
+use crate::exact::{self, List};
 use crate::kernels::float::Judge;
-use crate::scratch::One;
+use crate::rows::Rows;
+use crate::scratch::Buffer;
 use crate::selection::Selection;
+use crate::threads::Stages;
 use crate::top_k::{Neighbor, TopK};
 
 /// Rows that are expanded in a round.
@@ -34,6 +40,8 @@ const NARROWER: usize = 2;
 /// Heads that a walk by inner products starts from: the product has no triangle, so that the group
 /// of the best head need not be where the best rows are. By distances one head finds as much.
 const ENTRIES: usize = 8;
+/// Queries that one thread walks for before it takes more.
+pub(crate) const TASK: usize = 32;
 /// Walks that take turns.
 const TOGETHER: usize = 3;
 /// Set in the number of a row that was expanded.
@@ -199,8 +207,6 @@ pub(crate) struct Beam {
     near: Nearest,
     /// The others, which lead to them.
     others: Nearest,
-    /// Where the walk starts.
-    entries: Nearest,
     /// A bit for each row that was seen: few enough to stay in the second-level cache for millions.
     seen: Vec<u64>,
     /// The rows that were seen, in that order, of which those from `scored` are not scored yet.
@@ -324,28 +330,69 @@ impl Beam {
         self.next(reach).is_some()
     }
 
-    /// Starts from the nearest head, or heads.
-    fn enter(&mut self, lane: &Lane<'_>, graph: &Graph, target: &Target, reach: &Reach<'_>) {
-        let mut nearest = std::mem::take(&mut self.entries);
-        let by_product = lane.lift > 0.0 && lane.zero_bias.is_none() && target.height.is_none();
-        nearest.start(if by_product { ENTRIES } else { 1 });
-        let Heads { rows, records } = &*graph.heads;
-        let record = |i: usize| &records[i.min(rows.len() - 1) * lane.stride..];
-        for (at, rows) in (0..).step_by(4).zip(rows.chunks(4)) {
-            // Not mapped from an array of numbers: it would be moved just after it was written.
-            let four = [record(at), record(at + 1), record(at + 2), record(at + 3)];
-            for (&row, value) in rows.iter().zip(lane.values_of(target, &four)) {
-                nearest.push(item(value, row));
-            }
-        }
-        for &entry in &nearest.rows {
-            let row = entry as u32;
+    /// Starts from the heads that were found.
+    fn enter(&mut self, lane: &Lane<'_>, graph: &Graph, start: &Start, reach: &Reach<'_>) {
+        for &head in &start.heads {
+            let row = graph.heads()[head as u32 as usize];
             if (row as usize) < lane.rows && self.meet(row) {
-                self.push(entry, reach, target.apart);
+                let item = head >> 32 << 32 | u64::from(row);
+                self.push(item, reach, start.target.apart);
             }
         }
         self.scored = self.met.len();
-        self.entries = nearest;
+    }
+}
+
+/// What a walk goes to, and where it starts.
+#[derive(Debug, Default)]
+pub(crate) struct Start {
+    pub(crate) target: Target,
+    /// The nearest head, or heads, as [`item`]s of their places among all; none before it was looked
+    /// for them.
+    heads: SmallVec<[u64; ENTRIES]>,
+}
+
+impl Start {
+    /// The place of the nearest head: heads that follow each other lie near each other.
+    fn place(&self) -> Option<u32> {
+        self.heads.first().map(|&head| head as u32)
+    }
+
+    fn copy(&mut self, other: &Self) {
+        self.target.copy(&other.target);
+        self.heads.clone_from(&other.heads);
+    }
+
+    /// Keeps a head if it is among the nearest of so many.
+    #[inline(always)]
+    fn push(&mut self, head: u64, width: usize) {
+        if self.heads.len() == width {
+            if self.heads.last().is_none_or(|&last| head >= last) {
+                return;
+            }
+            self.heads.pop();
+        }
+        let at = self.heads.partition_point(|&other| other < head);
+        self.heads.insert(at, head);
+    }
+}
+
+/// Looks for the heads that are nearest to each of some targets.
+fn find_heads(lane: &Lane<'_>, graph: &Graph, starts: &mut [&mut Start]) {
+    let lifted = lane.lift > 0.0 && lane.zero_bias.is_none();
+    let Heads { rows, records } = &*graph.heads;
+    let record = |i: usize| &records[i.min(rows.len() - 1) * lane.stride..];
+    for at in (0..rows.len()).step_by(4) {
+        // Not mapped from an array of numbers: it would be moved just after it was written.
+        let four = [record(at), record(at + 1), record(at + 2), record(at + 3)];
+        for start in &mut *starts {
+            let by_product = lifted && start.target.height.is_none();
+            let width = if by_product { ENTRIES } else { 1 };
+            let values = lane.values_of(&start.target, &four);
+            for (place, value) in (at..rows.len()).zip(values) {
+                start.push(item(value, place as u32), width);
+            }
+        }
     }
 }
 
@@ -358,7 +405,7 @@ pub(crate) struct Walks {
 #[derive(Debug, Default)]
 struct Walk {
     beam: Beam,
-    target: Target,
+    start: Start,
     /// Which of the walks it is; none where it is done.
     number: Option<usize>,
     /// Whether rows are to be scored, rather than expanded.
@@ -366,36 +413,44 @@ struct Walk {
 }
 
 impl Walks {
-    /// Walks `n` times to the rows nearest to a target. `aim` sets the target of a walk, and `found`
-    /// gets what it came to, until it says that it is enough.
+    /// Walks `n` times to the rows nearest to a target. `aim` sets the target of a walk, or its whole
+    /// start, if there is one, and `found` gets what it came to, until it says that it is enough.
     pub(crate) fn run(
         &mut self,
         lane: &Lane<'_>,
         graph: &Graph,
         n: usize,
         reach: Reach<'_>,
-        mut aim: impl FnMut(usize, &mut Target),
+        mut aim: impl FnMut(usize, &mut Start) -> bool,
         mut found: impl FnMut(usize, &Beam, &Target) -> bool,
     ) {
         self.walks.iter_mut().for_each(|walk| walk.number = None);
         let (mut begun, mut done) = (0, 0);
         while done < n {
             for walk in &mut self.walks {
-                let Walk { beam, target, number, met } = walk;
+                let Walk { beam, start, number, met } = walk;
                 match *number {
                     None if begun < n => {
-                        aim(begun, target);
-                        beam.start(&reach, lane.rows);
-                        beam.enter(lane, graph, target, &reach);
-                        (*number, *met) = (Some(begun), false);
+                        let i = begun;
                         begun += 1;
+                        start.heads.clear();
+                        if !aim(i, start) {
+                            done += 1;
+                            continue;
+                        }
+                        if start.heads.is_empty() {
+                            find_heads(lane, graph, &mut [start]);
+                        }
+                        beam.start(&reach, lane.rows);
+                        beam.enter(lane, graph, start, &reach);
+                        (*number, *met) = (Some(i), false);
                     }
                     None => {}
                     Some(i) if *met => {
                         *met = false;
-                        if !beam.score(lane, graph, target, &reach) {
+                        if !beam.score(lane, graph, &start.target, &reach) {
                             (*number, done) = (None, done + 1);
-                            if !found(i, beam, target) {
+                            if !found(i, beam, &start.target) {
                                 return;
                             }
                         }
@@ -415,66 +470,137 @@ thread_local! {
     static WALKS: RefCell<(Walks, Vec<f64>)> = RefCell::default();
 }
 
-/// The `k` rows nearest to each query among those that a walk finds, by `found(query, answers)`,
-/// until it says that it is enough.
+/// A search for the `k` rows nearest to each of some queries among those that a walk finds.
 ///
 /// The answers are none where the walk cannot answer: a query beyond codes, fewer than there are, or
 /// a walk that did not come to where they lie.
-pub(crate) fn search(
-    corpus: Corpus<'_>,
-    lane: &Lane<'_>,
-    graph: &Graph,
-    queries: &[&[f64]],
-    k: usize,
-    reach: Reach<'_>,
-    mut found: impl FnMut(usize, Option<List>) -> bool,
-) {
-    let (mut floats, mut walked) = (One::new(), One::new());
-    for (i, query) in queries.iter().enumerate() {
-        match lane.encoder.query_floats(query) {
-            Some(query) => {
-                floats.push(query);
-                walked.push(i);
-            }
-            None if found(i, None) => {}
-            None => return,
-        }
+#[derive(Clone, Copy)]
+pub(crate) struct Search<'a> {
+    pub(crate) corpus: Corpus<'a>,
+    pub(crate) lane: &'a Lane<'a>,
+    pub(crate) graph: &'a Graph,
+    pub(crate) k: usize,
+    pub(crate) reach: Reach<'a>,
+}
+
+impl Search<'_> {
+    /// The answers to one query after another by `found(query, answers)`, until it says that it is
+    /// enough.
+    pub(crate) fn run(&self, queries: &Rows<'_>, found: impl FnMut(usize, Option<List>) -> bool) {
+        let wide = exact::widen(queries);
+        let query = |i: usize| &wide[i * self.corpus.dim..][..self.corpus.dim];
+        let aim = |i: usize, start: &mut Start| self.aim(query(i), &mut start.target);
+        self.walk(&wide, aim, found);
     }
-    let codes: One<QueryCode> =
-        floats.iter().map(|query| lane.encoder.walk_code(lane.isa, query)).collect();
-    WALKS.with_borrow_mut(|(walks, wide)| {
-        wide.resize(corpus.dim, 0.0);
-        let aim = |i: usize, target: &mut Target| lane.aim_at_query(&codes[i], &floats[i], target);
-        walks.run(lane, graph, walked.len(), reach, aim, |i, beam, _| {
-            corpus.count(|counts| {
-                counts.walked += 1;
-                counts.scored += (graph.heads().len() + beam.met.len()) as u64;
-            });
-            if beam.is_lost() {
-                return found(walked[i], None);
+
+    /// The answers to many queries, in the order of the heads that they start from: what one comes to
+    /// lies in the cache for the next. Twice `operations` are about
+    /// what one takes.
+    ///
+    /// # Errors
+    ///
+    /// `Interrupted` if the monitor says so.
+    pub(crate) fn run_in_order(
+        &self,
+        queries: &Rows<'_>,
+        threads: usize,
+        operations: u64,
+        stages: &mut Stages<'_>,
+    ) -> Result<Vec<Option<List>>> {
+        let (n, dim) = (queries.len(), self.corpus.dim);
+        let tasks = n.div_ceil(TASK);
+        let task = |task: usize| task * TASK..n.min((task + 1) * TASK);
+        let starts = stages.run(threads, tasks, n as u64 * operations, |t, worker| {
+            let wide = exact::widen(&queries.slice(task(t).start, task(t).len()));
+            let aim = |query: &[f64]| {
+                let mut start = Start::default();
+                self.aim(query, &mut start.target).then_some(start)
+            };
+            let mut starts: Vec<Option<Start>> = wide.chunks_exact(dim).map(aim).collect();
+            let mut all: Vec<&mut Start> = starts.iter_mut().flatten().collect();
+            find_heads(self.lane, self.graph, &mut all);
+            worker.advance(all.len() as u64 * operations);
+            starts
+        })?;
+        let starts: Vec<Option<Start>> = starts.into_iter().flatten().collect();
+        let mut order: Vec<usize> = (0..n).collect();
+        order.sort_by_key(|&i| starts[i].as_ref().and_then(Start::place));
+        let lists = stages.run(threads, tasks, n as u64 * operations, |t, worker| {
+            let order = &order[task(t)];
+            let mut wide = Buffer::filled(order.len() * dim, 0.0);
+            for (&i, wide) in order.iter().zip(wide.chunks_exact_mut(dim)) {
+                queries.read(i, wide);
             }
-            let judge = Judge::new(corpus.metric, queries[walked[i]]);
-            let mut nearest = TopK::new(k);
-            let mut ahead = beam.rows();
-            let (mut asked, mut judged, mut late) = (0, 0, 0);
-            for row in beam.rows() {
-                let due = k + reach.spare * (1 + late);
-                if judged == due {
-                    break;
+            let aim = |i: usize, start: &mut Start| match &starts[order[i]] {
+                Some(begun) => {
+                    start.copy(begun);
+                    true
                 }
-                // Nothing is fetched that may not be judged.
-                let wanted = due.min(judged + 1 + AHEAD);
-                ahead.by_ref().take(wanted - asked).for_each(|row| corpus.prefetch(row));
-                asked = wanted;
-                corpus.read(row, wide);
-                let kept = nearest.push(Neighbor { distance: judge.distance(wide), row });
-                late += usize::from(kept && judged >= k);
-                judged += 1;
-            }
-            corpus.count(|counts| counts.judged += judged as u64);
-            found(walked[i], (judged >= k).then(|| nearest.into_sorted()))
+                None => false,
+            };
+            let mut lists = vec![None; order.len()];
+            self.walk(&wide, aim, |i, list| {
+                lists[i] = list;
+                worker.advance(operations)
+            });
+            lists
+        })?;
+        let mut found = vec![None; n];
+        for (i, list) in order.into_iter().zip(lists.into_iter().flatten()) {
+            found[i] = list;
+        }
+        Ok(found)
+    }
+
+    /// Makes a query the target, if it has codes.
+    fn aim(&self, query: &[f64], target: &mut Target) -> bool {
+        let Lane { encoder, isa, .. } = *self.lane;
+        let Some(floats) = encoder.query_floats(query) else { return false };
+        self.lane.aim_at_query(&encoder.walk_code(isa, &floats), &floats, target);
+        true
+    }
+
+    fn walk(
+        &self,
+        queries: &[f64],
+        aim: impl FnMut(usize, &mut Start) -> bool,
+        mut found: impl FnMut(usize, Option<List>) -> bool,
+    ) {
+        let Self { corpus, lane, graph, k, reach } = *self;
+        let n = queries.len() / corpus.dim;
+        WALKS.with_borrow_mut(|(walks, wide)| {
+            wide.resize(corpus.dim, 0.0);
+            walks.run(lane, graph, n, reach, aim, |i, beam, _| {
+                corpus.count(|counts| {
+                    counts.walked += 1;
+                    counts.scored += (graph.heads().len() + beam.met.len()) as u64;
+                });
+                if beam.is_lost() {
+                    return found(i, None);
+                }
+                let judge = Judge::new(corpus.metric, &queries[i * corpus.dim..][..corpus.dim]);
+                let mut nearest = TopK::new(k);
+                let mut ahead = beam.rows();
+                let (mut asked, mut judged, mut late) = (0, 0, 0);
+                for row in beam.rows() {
+                    let due = k + reach.spare * (1 + late);
+                    if judged == due {
+                        break;
+                    }
+                    // Nothing is fetched that may not be judged.
+                    let wanted = due.min(judged + 1 + AHEAD);
+                    ahead.by_ref().take(wanted - asked).for_each(|row| corpus.prefetch(row));
+                    asked = wanted;
+                    corpus.read(row, wide);
+                    let kept = nearest.push(Neighbor { distance: judge.distance(wide), row });
+                    late += usize::from(kept && judged >= k);
+                    judged += 1;
+                }
+                corpus.count(|counts| counts.judged += judged as u64);
+                found(i, (judged >= k).then(|| nearest.into_sorted()))
+            });
         });
-    });
+    }
 }
 
 #[cfg(test)]

@@ -31,7 +31,7 @@ use crate::rows::{DType, Rows};
 use crate::scratch::One;
 use crate::selection::Selection;
 use crate::tally::{Counts, Plan, Tally};
-use crate::threads::{Hushed, Monitor, Run, Stages, Turn, Turns, Worker, run, single};
+use crate::threads::{Hushed, Monitor, Run, Stages, Turn, Turns, run, single};
 use crate::top_k::Neighbor;
 
 pub use explain::Explanation;
@@ -54,8 +54,8 @@ const STALE_PROBES: usize = 256;
 const REBUILD_SHARE: usize = 3;
 /// Where one row of so many is longer than the longest at the build, links for products are made anew.
 const BEYOND_SHARE: usize = 32;
-/// Queries that one thread walks for before it takes more.
-const WALKS: usize = 32;
+/// Queries that are put in an order together: so many starts are remembered.
+const ORDERED: usize = 8192;
 /// Answers, and which of them are exact.
 type Walked = (One<List>, One<bool>);
 /// What a search sees, and the rows that may answer, if not all.
@@ -817,24 +817,25 @@ impl<'a> Index<'a> {
         queries.check("queries")?;
         let clock = Clock::start(corpus);
         let work = (expanded * 16 * self.dim) as u64;
-        let walk = |part: &Rows<'_>, worker: &Worker<'_>| {
-            let wide = exact::widen(part);
-            let wide: One<&[f64]> = wide.chunks_exact(self.dim).collect();
-            let mut lists: One<Option<List>> = wide.iter().map(|_| None).collect();
-            graph::search(corpus, &lane, graph, &wide, k, reach, |i, list| {
-                lists[i] = list;
-                worker.advance(work)
-            });
-            lists
-        };
-        let found = if n <= WALKS {
-            single(work * n as u64, monitor, |worker| walk(queries, worker))?
-        } else {
-            let tasks = n.div_ceil(WALKS);
-            let found = run(threads, tasks, work * n as u64, monitor, |task, worker| {
-                walk(&queries.slice(task * WALKS, WALKS.min(n - task * WALKS)), worker)
+        let search = graph::Search { corpus, lane: &lane, graph, k, reach };
+        let found = if n <= graph::TASK {
+            let mut lists: One<Option<List>> = (0..n).map(|_| None).collect();
+            single(work * n as u64, monitor, |worker| {
+                search.run(queries, |i, list| {
+                    lists[i] = list;
+                    worker.advance(work)
+                });
             })?;
-            found.into_iter().flatten().collect()
+            lists
+        } else {
+            let mut stages = Stages::new(monitor, work * n as u64);
+            let mut lists = One::new();
+            for first in (0..n).step_by(ORDERED) {
+                let part = queries.slice(first, ORDERED.min(n - first));
+                lists.extend(search.run_in_order(&part, threads, work / 2, &mut stages)?);
+            }
+            stages.finish()?;
+            lists
         };
         clock.stop(|counts| &mut counts.walk_ns);
         if graph.is_damaged() {
