@@ -70,6 +70,7 @@ fn main() -> Result<(), omendb::Error> {
     let many: Vec<String> =
         (0..10_000).map(|i| format!("installed_size_kib = {}", i * 3)).collect();
     let list: Vec<String> = (0..10_000).map(|i| format!("'lib{i}'")).collect();
+    let there: Vec<String> = (0..1_000).map(|i| format!("'{}'", names[i * 63])).collect();
     let predicates = [
         "section == 'games' and installed_size_kib < 500".to_owned(),
         "installed_size_kib < 500 and section == 'games'".to_owned(),
@@ -82,6 +83,7 @@ fn main() -> Result<(), omendb::Error> {
         "name ilike '%GAMES%'".to_owned(),
         "name ilike '%GAMES-_1%'".to_owned(),
         "section < name".to_owned(),
+        format!("name in ({})", there.join(", ")),
         many.join(" or "),
         format!("name in ({})", list.join(", ")),
     ];

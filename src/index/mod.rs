@@ -253,6 +253,8 @@ impl Hits {
 
     /// The answers of the next query.
     fn push(&mut self, state: &State, list: &[Neighbor], exact: bool) {
+        self.ids.reserve(list.len());
+        self.distances.reserve(list.len());
         for &Neighbor { distance, row } in list {
             self.ids.push(state.id(row as usize));
             self.distances.push(distance);
