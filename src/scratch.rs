@@ -9,8 +9,10 @@ use std::ops::{Deref, DerefMut};
 
 use smallvec::SmallVec;
 
+/// Items of which there are mostly no more than so many.
+pub(crate) type Few<T, const N: usize> = SmallVec<[T; N]>;
 /// Items of which there is mostly one.
-pub(crate) type One<T> = SmallVec<[T; 1]>;
+pub(crate) type One<T> = Few<T, 1>;
 
 /// Buffers of a type that a thread keeps, and the largest that is worth it.
 const KEPT: usize = 8;

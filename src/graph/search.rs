@@ -14,7 +14,6 @@
 //! nothing better, and how many rows are nearer differs from query to query (Al-Jazzazi et al.,
 //! "Distance Adaptive Beam Search for Provably Accurate Graph-Based Nearest Neighbor Search", 2025).
 
-use smallvec::SmallVec;
 use std::cell::RefCell;
 
 use super::{Graph, Heads, Lane, MOST_ROWS, Target, key, value};
@@ -23,7 +22,7 @@ use crate::error::Result;
 use crate::exact::{self, List};
 use crate::kernels::float::Judge;
 use crate::rows::Rows;
-use crate::scratch::Buffer;
+use crate::scratch::{Buffer, Few};
 use crate::selection::Selection;
 use crate::threads::Stages;
 use crate::top_k::{Neighbor, TopK};
@@ -349,7 +348,7 @@ pub(crate) struct Start {
     pub(crate) target: Target,
     /// The nearest head, or heads, as [`item`]s of their places among all; none before it was looked
     /// for them.
-    heads: SmallVec<[u64; ENTRIES]>,
+    heads: Few<u64, ENTRIES>,
 }
 
 impl Start {
