@@ -493,8 +493,7 @@ impl Search<'_> {
     }
 
     /// The answers to many queries, in the order of the heads that they start from: what one comes to
-    /// lies in the cache for the next. Twice `operations` are about
-    /// what one takes.
+    /// lies in the cache for the next. One takes about so many `operations`.
     ///
     /// # Errors
     ///
@@ -509,7 +508,8 @@ impl Search<'_> {
         let (n, dim) = (queries.len(), self.corpus.dim);
         let tasks = n.div_ceil(TASK);
         let task = |task: usize| task * TASK..n.min((task + 1) * TASK);
-        let starts = stages.run(threads, tasks, n as u64 * operations, |t, worker| {
+        let [starting, walking] = [operations / 8, operations - operations / 8];
+        let starts = stages.run(threads, tasks, n as u64 * starting, |t, worker| {
             let wide = exact::widen(&queries.slice(task(t).start, task(t).len()));
             let aim = |query: &[f64]| {
                 let mut start = Start::default();
@@ -518,13 +518,13 @@ impl Search<'_> {
             let mut starts: Vec<Option<Start>> = wide.chunks_exact(dim).map(aim).collect();
             let mut all: Vec<&mut Start> = starts.iter_mut().flatten().collect();
             find_heads(self.lane, self.graph, &mut all);
-            worker.advance(all.len() as u64 * operations);
+            worker.advance(all.len() as u64 * starting);
             starts
         })?;
         let starts: Vec<Option<Start>> = starts.into_iter().flatten().collect();
         let mut order: Vec<usize> = (0..n).collect();
         order.sort_by_key(|&i| starts[i].as_ref().and_then(Start::place));
-        let lists = stages.run(threads, tasks, n as u64 * operations, |t, worker| {
+        let lists = stages.run(threads, tasks, n as u64 * walking, |t, worker| {
             let order = &order[task(t)];
             let mut wide = Buffer::filled(order.len() * dim, 0.0);
             for (&i, wide) in order.iter().zip(wide.chunks_exact_mut(dim)) {
@@ -540,7 +540,7 @@ impl Search<'_> {
             let mut lists = vec![None; order.len()];
             self.walk(&wide, aim, |i, list| {
                 lists[i] = list;
-                worker.advance(operations)
+                worker.advance(walking)
             });
             lists
         })?;

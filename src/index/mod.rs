@@ -834,7 +834,7 @@ impl<'a> Index<'a> {
             let mut lists = One::new();
             for first in (0..n).step_by(ORDERED) {
                 let part = queries.slice(first, ORDERED.min(n - first));
-                lists.extend(search.run_in_order(&part, threads, work / 2, &mut stages)?);
+                lists.extend(search.run_in_order(&part, threads, work, &mut stages)?);
             }
             stages.finish()?;
             lists
