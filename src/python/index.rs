@@ -214,13 +214,19 @@ impl Index {
         &self,
         py: Python<'_>,
         filter: Option<&Bound<'_, PyAny>>,
-        condition: Option<&str>,
+        condition: Option<&Bound<'_, PyAny>>,
         threads: Option<usize>,
     ) -> PyResult<Chosen> {
         let mut chosen = Chosen::default();
         let table = self.ledger.table();
         let threads = threads.unwrap_or_else(default_threads);
         if let Some(condition) = condition {
+            // Here, since PyO3 would name the argument as Rust spells it.
+            let Ok(condition) = condition.extract::<&str>() else {
+                let kind = condition.get_type().name()?;
+                let text = format!("expected where= to be a text like \"size < 500\", got {kind}");
+                return Err(PyTypeError::new_err(text));
+            };
             let table = table.as_ref().ok_or_else(|| {
                 PyValueError::new_err(
                     "the index has no columns that where= could name: make it with \
@@ -676,7 +682,7 @@ impl Index {
         method: &str,
         effort: Option<&Bound<'_, PyAny>>,
         filter: Option<&Bound<'_, PyAny>>,
-        r#where: Option<&str>,
+        r#where: Option<&Bound<'_, PyAny>>,
         threads: Option<&Bound<'_, PyAny>>,
         progress: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Hits> {
@@ -787,7 +793,7 @@ impl Index {
         queries: &Bound<'_, PyAny>,
         radius: &Bound<'_, PyAny>,
         filter: Option<&Bound<'_, PyAny>>,
-        r#where: Option<&str>,
+        r#where: Option<&Bound<'_, PyAny>>,
         threads: Option<&Bound<'_, PyAny>>,
         progress: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<RadiusHits> {
@@ -1123,7 +1129,7 @@ impl Index {
         method: &str,
         effort: Option<&Bound<'_, PyAny>>,
         filter: Option<&Bound<'_, PyAny>>,
-        r#where: Option<&str>,
+        r#where: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Explanation> {
         let queries = Self::queries(queries)?;
         let chosen = self.chosen(py, filter, r#where, None)?;
@@ -1182,7 +1188,7 @@ impl Index {
         method: &str,
         effort: Option<&Bound<'_, PyAny>>,
         filter: Option<&Bound<'_, PyAny>>,
-        r#where: Option<&str>,
+        r#where: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<WhyNot> {
         let query = Self::queries(query)?;
         let chosen = self.chosen(py, filter, r#where, None)?;
