@@ -285,12 +285,14 @@ pub(crate) struct Stages<'a> {
     monitor: &'a mut dyn Monitor,
     done: u64,
     total: u64,
+    /// When the monitor was asked last: pieces may be shorter than what it is left in peace for.
+    asked: Option<Instant>,
 }
 
 impl<'a> Stages<'a> {
     /// `total` is the multiply-adds of all pieces, about.
     pub(crate) fn new(monitor: &'a mut dyn Monitor, total: u64) -> Self {
-        Self { monitor, done: 0, total }
+        Self { monitor, done: 0, total, asked: None }
     }
 
     /// [`run`] for one piece.
@@ -303,6 +305,9 @@ impl<'a> Stages<'a> {
     ) -> Result<Vec<T>> {
         let results = run(threads, tasks, operations, self, work)?;
         self.done += operations;
+        if self.asked.get_or_insert_with(Instant::now).elapsed() >= PATIENCE && !self.poll(0, 0) {
+            return Err(Error::Interrupted);
+        }
         Ok(results)
     }
 
@@ -328,6 +333,7 @@ impl<'a> Stages<'a> {
 
 impl Monitor for Stages<'_> {
     fn poll(&mut self, done: u64, _total: u64) -> bool {
+        self.asked = Some(Instant::now());
         self.monitor.poll((self.done + done).min(self.total), self.total)
     }
 }
@@ -481,6 +487,19 @@ mod tests {
             let squares = run(threads, 100, 100, &mut Silent, |i, _| i * i).unwrap();
             assert_eq!(squares, (0..100).map(|i| i * i).collect::<Vec<_>>());
         }
+    }
+
+    #[test]
+    fn many_short_pieces_are_heard_of() {
+        let mut monitor = Stop(3);
+        let mut stages = Stages::new(&mut monitor, 1000);
+        let mut piece = || {
+            stages.run(1, 1, 1, |_, worker| {
+                thread::sleep(Duration::from_millis(2));
+                worker.advance(1)
+            })
+        };
+        assert!((0..1000).any(|_| piece().is_err()), "nobody asked");
     }
 
     #[test]

@@ -352,7 +352,7 @@ pub(crate) struct Start {
 }
 
 impl Start {
-    /// The place of the nearest head: heads that follow each other lie near each other.
+    /// The place of the nearest head: after a build, heads that follow each other lie near each other.
     fn place(&self) -> Option<u32> {
         self.heads.first().map(|&head| head as u32)
     }
@@ -465,8 +465,9 @@ impl Walks {
 }
 
 thread_local! {
-    /// Kept from call to call: marks of all rows are dear to make.
-    static WALKS: RefCell<(Walks, Vec<f64>)> = RefCell::default();
+    /// Kept from call to call: marks of all rows are dear to make. None while a search has them: a
+    /// monitor that it asks may search as well.
+    static WALKS: RefCell<Option<Box<Walks>>> = const { RefCell::new(None) };
 }
 
 /// A search for the `k` rows nearest to each of some queries among those that a walk finds.
@@ -567,38 +568,40 @@ impl Search<'_> {
     ) {
         let Self { corpus, lane, graph, k, reach } = *self;
         let n = queries.len() / corpus.dim;
-        WALKS.with_borrow_mut(|(walks, wide)| {
-            wide.resize(corpus.dim, 0.0);
-            walks.run(lane, graph, n, reach, aim, |i, beam, _| {
-                corpus.count(|counts| {
-                    counts.walked += 1;
-                    counts.scored += (graph.heads().len() + beam.met.len()) as u64;
-                });
-                if beam.is_lost() {
-                    return found(i, None);
-                }
-                let judge = Judge::new(corpus.metric, &queries[i * corpus.dim..][..corpus.dim]);
-                let mut nearest = TopK::new(k);
-                let mut ahead = beam.rows();
-                let (mut asked, mut judged, mut late) = (0, 0, 0);
-                for row in beam.rows() {
-                    let due = k + reach.spare * (1 + late);
-                    if judged == due {
-                        break;
-                    }
-                    // Nothing is fetched that may not be judged.
-                    let wanted = due.min(judged + 1 + AHEAD);
-                    ahead.by_ref().take(wanted - asked).for_each(|row| corpus.prefetch(row));
-                    asked = wanted;
-                    corpus.read(row, wide);
-                    let kept = nearest.push(Neighbor { distance: judge.distance(wide), row });
-                    late += usize::from(kept && judged >= k);
-                    judged += 1;
-                }
-                corpus.count(|counts| counts.judged += judged as u64);
-                found(i, (judged >= k).then(|| nearest.into_sorted()))
+        // Without any where the thread is ending.
+        let walks = WALKS.try_with(RefCell::take).ok().flatten();
+        let mut walks = walks.unwrap_or_default();
+        let mut wide = Buffer::filled(corpus.dim, 0.0);
+        walks.run(lane, graph, n, reach, aim, |i, beam, _| {
+            corpus.count(|counts| {
+                counts.walked += 1;
+                counts.scored += (graph.heads().len() + beam.met.len()) as u64;
             });
+            if beam.is_lost() {
+                return found(i, None);
+            }
+            let judge = Judge::new(corpus.metric, &queries[i * corpus.dim..][..corpus.dim]);
+            let mut nearest = TopK::new(k);
+            let mut ahead = beam.rows();
+            let (mut asked, mut judged, mut late) = (0, 0, 0);
+            for row in beam.rows() {
+                let due = k + reach.spare * (1 + late);
+                if judged == due {
+                    break;
+                }
+                // Nothing is fetched that may not be judged.
+                let wanted = due.min(judged + 1 + AHEAD);
+                ahead.by_ref().take(wanted - asked).for_each(|row| corpus.prefetch(row));
+                asked = wanted;
+                corpus.read(row, &mut wide);
+                let kept = nearest.push(Neighbor { distance: judge.distance(&wide), row });
+                late += usize::from(kept && judged >= k);
+                judged += 1;
+            }
+            corpus.count(|counts| counts.judged += judged as u64);
+            found(i, (judged >= k).then(|| nearest.into_sorted()))
         });
+        WALKS.try_with(|kept| kept.replace(Some(walks))).ok();
     }
 }
 

@@ -10,7 +10,7 @@ use arrow_schema::{DataType, Field, Schema};
 use numpy::{PyArray1, PyUntypedArray};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyCapsule, PyDict, PyTuple};
+use pyo3::types::{PyBytes, PyCapsule, PyDict, PyString, PyTuple};
 
 use super::array::{self, Count, Wanted, numpy_dtype};
 use super::frame::{self, Frame, Roles};
@@ -222,11 +222,12 @@ impl Index {
         let threads = threads.unwrap_or_else(default_threads);
         if let Some(condition) = condition {
             // Here, since PyO3 would name the argument as Rust spells it.
-            let Ok(condition) = condition.extract::<&str>() else {
+            let Ok(text) = condition.cast::<PyString>() else {
                 let kind = condition.get_type().name()?;
                 let text = format!("expected where= to be a text like \"size < 500\", got {kind}");
                 return Err(PyTypeError::new_err(text));
             };
+            let condition = text.to_str()?;
             let table = table.as_ref().ok_or_else(|| {
                 PyValueError::new_err(
                     "the index has no columns that where= could name: make it with \
