@@ -519,7 +519,7 @@ impl Search<'_> {
             let mut starts: Vec<Option<Start>> = wide.chunks_exact(dim).map(aim).collect();
             let mut all: Vec<&mut Start> = starts.iter_mut().flatten().collect();
             find_heads(self.lane, self.graph, &mut all);
-            worker.advance(all.len() as u64 * starting);
+            worker.advance(starts.len() as u64 * starting);
             starts
         })?;
         let starts: Vec<Option<Start>> = starts.into_iter().flatten().collect();
