@@ -533,6 +533,40 @@ def test_repeated_and_sorted_rows_are_found(
     assert recall_of(index, queries, k=200, effort=1000) >= 0.95
 
 
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_copies_in_the_middle_of_all_rows_hide_none_of_them(
+    metric: str, rng: np.random.Generator, tmp_path: Path
+) -> None:
+    # They are nearer to each row than other rows are, and more than a beam or a row's links hold.
+    rows = (1 + rng.standard_normal((6200, 24))).astype(np.float32)
+    rows, queries = rows[:6000], rows[6000:]
+    copies = np.tile(rows.mean(axis=0), (1500, 1))
+    edited = omendb.Index(rows, metric=metric, method="graph")
+    # They come as many, as few and one by one, and go in the order in which each follows another.
+    ids = [edited.add(some) for some in np.split(copies, [1400, 1480, *range(1490, 1500)])]
+    together = np.concatenate([copies, rows])[rng.permutation(7500)]
+    for index in (edited, omendb.Index(together, metric=metric, method="graph")):
+        path = tmp_path / "copies.omen"
+        index.save(path)
+        for one in (index, omendb.Index.load(path)):
+            assert_clean(one)
+            assert recall_of(one, queries) >= 0.97
+            assert recall_of(one, queries, filter=rng.random(7500) < 0.9) >= 0.95
+            assert recall_of(one, copies[:3], 300) == 1.0
+    gone = np.concatenate(ids)
+    for some in (gone[:1], gone[1:700], gone[1200::2], gone[701:1200], gone[700:701]):
+        edited.remove(some)
+        assert_clean(edited)
+        assert recall_of(edited, queries) >= 0.97
+        assert recall_of(edited, copies[:3]) == 1.0
+    edited.update(np.arange(200), copies[:200])
+    assert_clean(edited)
+    assert recall_of(edited, queries) >= 0.97
+    edited.remove(np.arange(150, 6000))
+    assert_clean(edited)
+    assert recall_of(edited, queries) == 1.0  # nothing but copies
+
+
 @pytest.mark.parametrize("metric", METRICS)
 def test_identical_rows_go_by_row(metric: str, rng: np.random.Generator) -> None:
     rows = np.tile(rng.standard_normal(8), (3000, 1)).astype(np.float32)

@@ -1,5 +1,7 @@
 //! Links for all rows at once, by matrix products.
 //!
+//! Of rows with the same codes one is linked as follows, and each of the others by the one before.
+//!
 //! 1. **Carve.** Rows are given to the nearest of some random leaders, each row to several, until
 //!    parts are small: overlapping *leaves* (after `PiPNN`, as pull request 856 of `DiskANN`
 //!    describes it). All of it is 8-bit products of rows with leaders.
@@ -20,7 +22,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::search::{Reach, Start, Walks};
-use super::{DEGREE, Graph, HEADS, Heads, Lane, PRUNED, Target, four, key};
+use super::{Graph, HEADS, Heads, Lane, PRUNED, Target, four, key};
 use crate::corpus::{CHUNK, Corpus};
 use crate::error::Result;
 use crate::exact::{self, Goal};
@@ -28,6 +30,7 @@ use crate::kernels::float::{Judge, dispatch};
 use crate::kernels::int8::{self, GROUP, Group, PANEL, Panel, Ratios};
 use crate::random::Random;
 use crate::rows::Rows;
+use crate::selection::Selection;
 use crate::threads::{Stages, Worker};
 use crate::top_k::TopK;
 
@@ -50,10 +53,6 @@ const ALPHA: f32 = 1.2;
 /// than to it. So many are kept then.
 const FEW: usize = 4;
 const LEAST: usize = 12;
-/// How far rows are that are not to be linked; beyond the distance of any others.
-const FAR: f32 = 1e36;
-/// Of two candidates so near to each other, beside how far they are, the second says nothing new.
-const TWINS: f32 = 1e-4;
 /// The beam of the refining pass.
 const REFINE: usize = 16;
 /// Rows that say whether codes tell near rows apart, and in what share of the cases they must.
@@ -96,8 +95,7 @@ pub(super) struct Scratch {
 }
 
 /// Keeps those of some candidates, sorted, that no kept one makes superfluous; at most [`PRUNED`],
-/// and filled up to `fill` with the nearest of the others. Where that is 0 and they are [`FEW`], they are
-/// filled up as well, but not with copies of kept ones.
+/// and filled up to `fill`, or [`LEAST`] where they are fewer than [`FEW`], with the nearest of the others.
 pub(super) fn prune(
     lane: &Lane<'_>,
     candidates: &[Link],
@@ -117,17 +115,12 @@ pub(super) fn prune(
             continue;
         }
         lane.aim_at_row(candidate.row, target);
-        let nearer = kept.chunks(4).find_map(|links| {
+        let superfluous = kept.chunks(4).any(|links| {
             let rows = four(links).map(|link| link.row);
             let [a, b, c, d] = lane.values(target, rows);
-            let least = a.min(b).min(c.min(d)).max(0.0);
-            (ALPHA * least <= candidate.distance).then_some(least)
+            ALPHA * a.min(b).min(c.min(d)).max(0.0) <= candidate.distance
         });
-        match nearer {
-            None => kept.push(candidate),
-            Some(apart) if fill == 0 && apart < TWINS * candidate.distance => {}
-            Some(_) => rejected.push(candidate),
-        }
+        (if superfluous { &mut *rejected } else { &mut *kept }).push(candidate);
     }
     out.clear();
     out.extend_from_slice(kept);
@@ -190,30 +183,63 @@ fn all_values(lane: &Lane<'_>, target: &Target, mut found: impl FnMut(u32, f32))
     }
 }
 
-/// Builds the graph of all rows.
+/// Builds the graph of all rows that are live.
 pub(crate) fn build(
     lane: &Lane<'_>,
+    live: Option<&Selection>,
     seed: u64,
     threads: usize,
     stages: &mut Stages<'_>,
 ) -> Result<Graph> {
-    let n = lane.rows;
-    let (candidates, order) = if n <= ONE_LEAF {
-        (one_leaf(lane, threads, stages)?, Order::new((0..n as u32).collect()))
+    let is_live = |row: u32| live.is_none_or(|live| live.contains(row as usize));
+    let (rows, copies) = originals(lane, (0..lane.rows as u32).filter(|&row| is_live(row)));
+    let one = rows.len() <= ONE_LEAF;
+    let (candidates, order) = if one {
+        let candidates = one_leaf(lane, &rows, threads, stages)?;
+        (candidates, Order::new(rows.clone(), lane.rows))
     } else {
-        carve(lane, seed, threads, stages)?
+        carve(lane, &rows, seed, threads, stages)?
     };
     let forward = forward(lane, &candidates, &order, threads, stages)?;
     drop(candidates);
-    let mut graph = Graph::new(lane, Heads::new(lane, heads(lane, seed)), seed);
-    graph.grow(n);
+    let mut graph = Graph::new(lane, Heads::new(lane, heads(lane, &rows, seed)), seed);
+    graph.grow(lane.rows);
     finish(lane, &graph, &forward, &order, threads, stages)?;
-    if n > ONE_LEAF && lane.padded >= REFINE_FROM {
+    if !one && lane.padded >= REFINE_FROM {
         let forward = refine(lane, &graph, &order, threads, stages)?;
         finish(lane, &graph, &forward, &order, threads, stages)?;
     }
-    reach(lane, &mut graph, |row| lane.is_linked(row));
+    for group in &copies {
+        group[1..].iter().rev().for_each(|&copy| graph.add_copy(copy, group[0]));
+    }
+    reach(lane, &mut graph, is_live);
     Ok(graph)
+}
+
+/// Some rows but for copies of an earlier one, ascending, and each that has copies, with them.
+pub(super) fn originals(
+    lane: &Lane<'_>,
+    rows: impl Iterator<Item = u32>,
+) -> (Vec<u32>, Vec<Vec<u32>>) {
+    // Most rows differ in what is read here.
+    let key = |row: u32| {
+        let (factor, _, sum) = lane.meta(lane.record(row));
+        (factor.to_bits(), sum)
+    };
+    let mut keys: Vec<((u32, i32), u32)> = rows.map(|row| (key(row), row)).collect();
+    keys.sort_unstable_by(|a, b| {
+        a.0.cmp(&b.0).then_with(|| lane.compare(a.1, b.1)).then(a.1.cmp(&b.1))
+    });
+    let mut rows = Vec::with_capacity(keys.len());
+    let mut copies = Vec::new();
+    for group in keys.chunk_by(|a, b| a.0 == b.0 && lane.compare(a.1, b.1).is_eq()) {
+        rows.push(group[0].1);
+        if group.len() > 1 {
+            copies.push(group.iter().map(|&(_, row)| row).collect());
+        }
+    }
+    rows.sort_unstable();
+    (rows, copies)
 }
 
 /// The order in which rows are worked on: near ones together, so that records that one row needs
@@ -221,13 +247,13 @@ pub(crate) fn build(
 #[derive(Debug)]
 struct Order {
     rows: Vec<u32>,
-    /// Where each row is in it.
+    /// Where each row of all is in it.
     places: Vec<u32>,
 }
 
 impl Order {
-    fn new(rows: Vec<u32>) -> Self {
-        let mut places = vec![0; rows.len()];
+    fn new(rows: Vec<u32>, all: usize) -> Self {
+        let mut places = vec![0; all];
         rows.iter().zip(0..).for_each(|(&row, place)| places[row as usize] = place);
         Self { rows, places }
     }
@@ -250,9 +276,9 @@ impl Order {
 
 /// Rows that walks start from: half of them at random, which puts them where the rows are, and half
 /// each as far as can be from those there are, which puts one into every group that lies apart.
-fn heads(lane: &Lane<'_>, seed: u64) -> Vec<u32> {
-    let mut sample = Random(seed).sample(HEAD_SAMPLE, lane.rows);
-    sample.retain(|&row| lane.is_linked(row));
+fn heads(lane: &Lane<'_>, rows: &[u32], seed: u64) -> Vec<u32> {
+    let sample = Random(seed).sample(HEAD_SAMPLE, rows.len());
+    let sample: Vec<u32> = sample.into_iter().map(|i| rows[i as usize]).collect();
     let count = HEADS.min(sample.len());
     let mut target = Target::default();
     let mut chosen: Vec<u32> = Random(seed ^ 5)
@@ -328,7 +354,7 @@ impl Gathered {
             self.records.extend_from_slice(record);
             let (factor, bias, _) = lane.meta(record);
             self.factors.push(factor);
-            self.squares.push(if lane.is_linked(row) { -2.0 * bias } else { FAR });
+            self.squares.push(-2.0 * bias);
             self.heights.push(if lane.lift > 0.0 { lane.height(bias) } else { 0.0 });
         }
         self.records.resize(self.rows.next_multiple_of(GROUP) * self.stride, 0);
@@ -550,55 +576,68 @@ impl Shard {
     }
 }
 
-/// Candidates from comparing all rows with all.
-fn one_leaf(lane: &Lane<'_>, threads: usize, stages: &mut Stages<'_>) -> Result<Vec<Shard>> {
-    let n = lane.rows;
+/// Room for the candidates of all rows.
+fn shards(lane: &Lane<'_>) -> Vec<Shard> {
+    let firsts = (0..lane.rows).step_by(CHUNK);
+    firsts.map(|first| Shard::new(first, CHUNK.min(lane.rows - first))).collect()
+}
+
+/// Candidates from comparing some rows with each other.
+fn one_leaf(
+    lane: &Lane<'_>,
+    rows: &[u32],
+    threads: usize,
+    stages: &mut Stages<'_>,
+) -> Result<Vec<Shard>> {
+    let n = rows.len();
     let mut all = Gathered::default();
-    all.gather(lane, 0..n as u32);
+    all.gather(lane, rows.iter().copied());
     let all = all.pack(lane);
-    let tasks = n.div_ceil(CHUNK / 8);
+    let task = CHUNK / 8;
     let operations = (n * n * lane.padded) as u64;
-    stages.run(threads, tasks, operations, |task, worker| {
-        let first = task * (CHUNK / 8);
-        let rows = (CHUNK / 8).min(n - first);
-        let mut shard = Shard::new(first, rows);
+    let edges = stages.run(threads, n.div_ceil(task), operations, |t, worker| {
+        let mut edges = Vec::new();
         let mut comparison = Comparison::new(lane);
-        for start in (first..first + rows).step_by(GROUP) {
+        for first in (t * task..n.min((t + 1) * task)).step_by(GROUP) {
             let found = |row: usize, column: usize, distance: f32| {
-                let to = Link { distance, row: column as u32 };
-                shard.push(Edge { from: row as u32, to });
+                edges.push(Edge { from: rows[row], to: Link { distance, row: rows[column] } });
             };
-            comparison.nearest(&all, None, start, NEAREST_OF_ALL, found);
+            comparison.nearest(&all, None, first, NEAREST_OF_ALL, found);
             if !worker.advance((GROUP * n * lane.padded) as u64) {
                 break;
             }
         }
-        (0..rows).for_each(|i| shard.compact(i));
-        shard
-    })
+        edges
+    })?;
+    let mut shards = shards(lane);
+    for edge in edges.into_iter().flatten() {
+        shards[edge.from as usize / CHUNK].push(edge);
+    }
+    Ok(shards)
 }
 
 /// Candidates from leaves.
 fn carve(
     lane: &Lane<'_>,
+    rows: &[u32],
     seed: u64,
     threads: usize,
     stages: &mut Stages<'_>,
 ) -> Result<(Vec<Shard>, Order)> {
-    let n = lane.rows;
+    let n = rows.len();
     // A row is compared with `count` leaders, and with those of the parts it goes to, which are the
     // fewer the smaller these are: least together at the root of what those come to with one leader.
     let inner = 2 * FANOUT[0] * FANOUT[0] * FANOUT[1] / LEAF;
     let count = (inner * n).isqrt().min(usize::from(u16::MAX));
     let mut leaders = Gathered::default();
-    leaders.gather(lane, Random(seed ^ 1).sample(count, n).into_iter());
+    let chosen = Random(seed ^ 1).sample(count, n);
+    leaders.gather(lane, chosen.into_iter().map(|i| rows[i as usize]));
     let leaders = leaders.pack(lane);
     let operations = (n * count * lane.padded) as u64;
     let homes: Vec<Vec<u16>> =
         stages.run(threads, n.div_ceil(CHUNK), operations, |task, worker| {
-            let rows = (task * CHUNK) as u32..((task + 1) * CHUNK).min(n) as u32;
             let mut block = Gathered::default();
-            block.gather(lane, rows.into_iter());
+            block.gather(lane, rows[task * CHUNK..n.min((task + 1) * CHUNK)].iter().copied());
             let mut homes = vec![0; block.rows * FANOUT[0]];
             let mut comparison = Comparison::new(lane);
             for first in (0..block.rows).step_by(GROUP) {
@@ -615,16 +654,15 @@ fn carve(
             homes
         })?;
     let mut parts: Vec<Vec<u32>> = vec![Vec::new(); count];
-    for (row, homes) in homes.iter().flat_map(|homes| homes.chunks_exact(FANOUT[0])).enumerate() {
-        homes.iter().for_each(|&home| parts[home as usize].push(row as u32));
+    for (&row, homes) in rows.iter().zip(homes.iter().flat_map(|h| h.chunks_exact(FANOUT[0]))) {
+        homes.iter().for_each(|&home| parts[home as usize].push(row));
     }
-    let mut order: Vec<u32> = (0..n as u32).collect();
-    let home = |row: u32| &homes[row as usize / CHUNK][row as usize % CHUNK * FANOUT[0]..][..2];
-    order.sort_by_key(|&row| (home(row)[0], home(row)[1]));
+    let mut order: Vec<usize> = (0..n).collect();
+    let home = |i: usize| &homes[i / CHUNK][i % CHUNK * FANOUT[0]..][..2];
+    order.sort_by_key(|&i| (home(i)[0], home(i)[1]));
+    let order = order.into_iter().map(|i| rows[i]).collect();
     drop(homes);
-    let shards = n.div_ceil(CHUNK);
-    let shards: Vec<Mutex<Shard>> =
-        (0..shards).map(|s| Mutex::new(Shard::new(s * CHUNK, CHUNK.min(n - s * CHUNK)))).collect();
+    let shards: Vec<Mutex<Shard>> = shards(lane).into_iter().map(Mutex::new).collect();
     // Several parts a task: few long lists are merged faster than many short ones.
     let batch = count.div_ceil(BATCHES).max(threads * 2).min(count);
     for (b, parts) in parts.chunks(batch).enumerate() {
@@ -657,7 +695,7 @@ fn carve(
         .into_iter()
         .map(|shard| shard.into_inner().unwrap_or_else(PoisonError::into_inner))
         .collect();
-    Ok((shards, Order::new(order)))
+    Ok((shards, Order::new(order, lane.rows)))
 }
 
 /// Carves one part of the rows into leaves.
@@ -781,15 +819,13 @@ fn forward(
     threads: usize,
     stages: &mut Stages<'_>,
 ) -> Result<Vec<Pruned>> {
-    let per_shard = shards.first().map_or(1, |shard| shard.counts.len());
     let operations = order.rows.len() as u64 * pruning(lane);
     stages.run(threads, order.tasks(), operations, |task, worker| {
         let (mut scratch, mut out) = (Scratch::default(), Vec::new());
         let mut pruned = Pruned::default();
         let collect = |row: u32, links: &mut Vec<Link>| {
             let row = row as usize;
-            let candidates = shards[row / per_shard].row(row % per_shard);
-            links.extend(candidates.iter().filter(|link| link.distance < FAR / 2.0));
+            links.extend_from_slice(shards[row / CHUNK].row(row % CHUNK));
         };
         in_turn(lane, order.task(task), collect, |_, candidates| {
             prune(lane, candidates, 0, &mut scratch, &mut out);
@@ -842,9 +878,7 @@ fn finish(
             } else {
                 all
             };
-            let mut links = [0; DEGREE];
-            links.iter_mut().zip(all).for_each(|(slot, link)| *slot = link.row);
-            graph.set_links(row, &links[..all.len()]);
+            graph.set_links(row, all.iter().map(|link| link.row));
             worker.advance(pruning(lane))
         });
     })?;
@@ -873,9 +907,6 @@ fn refine(
         let reach = Reach::all(REFINE);
         Walks::default().run(lane, graph, rows.len(), reach, aim, |i, beam, target| {
             let row = rows[i];
-            if !lane.is_linked(row) {
-                return worker.advance(operations);
-            }
             all.clear();
             all.extend(beam.rows().filter(|&other| other != row));
             all.extend(graph.links(row));
@@ -924,11 +955,11 @@ pub(super) fn reach(lane: &Lane<'_>, graph: &mut Graph, live: impl Fn(u32) -> bo
         let host = links
             .iter()
             .copied()
-            .find(|&link| reached[link as usize] && graph.links(link).count() < DEGREE);
+            .find(|&link| reached[link as usize] && graph.links(link).count() < graph.room(link));
         if let Some(host) = host {
             let mut links: Vec<u32> = graph.links(host).collect();
             links.push(row);
-            graph.set_links(host, &links);
+            graph.set_links(host, links.into_iter());
         } else {
             heads.get_or_insert_with(|| graph.heads().to_vec()).push(row);
         }

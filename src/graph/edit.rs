@@ -3,6 +3,7 @@
 //! A row that comes is walked to, and linked to what the walk found, pruned; those link back, and
 //! are pruned again where they are full. Pruning leaves a few places free, so that most links back cost
 //! nothing. Rows that come together are also compared with each other, since no walk can find them.
+//! A copy of a row is no more than the next of its copies.
 //! Around a row that goes, each row that was linked to it takes over its links, pruned (Singh et
 //! al., `FreshDiskANN`, 2021).
 //!
@@ -10,12 +11,13 @@
 //! edit is done, so that one that is interrupted leaves every link as it was. An edit of many rows works on
 //! a copy of all links, or searches meanwhile would find as little as after half of it.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::build::{Link, Scratch, distances, nearest_within, prune, reach};
+use super::build::{Link, Scratch, distances, nearest_within, originals, prune, reach};
 use super::search::{Reach, Start, Walks};
-use super::{DEGREE, Graph, HEADS, Heads, Lane, NONE, PRUNED, Target};
+use super::{DEGREE, Graph, HEADS, Heads, Lane, NONE, PRUNED, Target, pack};
 use crate::corpus::CHUNK;
 use crate::error::Result;
 use crate::random::Random;
@@ -55,7 +57,7 @@ impl Drop for Edit<'_, '_> {
     fn drop(&mut self) {
         if !self.done {
             for (row, links) in self.journal.iter().rev() {
-                self.graph.set_links(*row, links);
+                self.graph.set(*row, *links);
             }
         }
     }
@@ -84,12 +86,21 @@ impl<'a, 'b> Edit<'a, 'b> {
         self.live.is_none_or(|live| live.contains(row as usize))
     }
 
-    fn set(&mut self, row: u32, links: &[u32]) {
-        let old = self.graph.row(row).iter().map(|link| link.load(Ordering::Relaxed));
-        let mut before = [NONE; DEGREE];
-        before.iter_mut().zip(old).for_each(|(slot, link)| *slot = link);
-        self.journal.push((row, before));
+    /// Notes the links of a row, which are about to be written.
+    fn note(&mut self, row: u32) {
+        let links = self.graph.row(row).each_ref().map(|link| link.load(Ordering::Relaxed));
+        self.journal.push((row, links));
+    }
+
+    fn set_links(&mut self, row: u32, links: impl Iterator<Item = u32>) {
+        self.note(row);
         self.graph.set_links(row, links);
+    }
+
+    fn add_copy(&mut self, copy: u32, original: u32) {
+        self.note(copy);
+        self.note(original);
+        self.graph.add_copy(copy, original);
     }
 
     /// About how many multiply-adds it takes to insert a row, for progress.
@@ -118,10 +129,11 @@ impl<'a, 'b> Edit<'a, 'b> {
         stages: &mut Stages<'_>,
     ) -> Result<()> {
         let (lane, graph, live) = (self.lane, &self.graph, self.live);
+        let (rows, copies) = originals(lane, rows.iter().copied());
         let tasks = rows.len().div_ceil(TASK);
         let task = |task: usize| &rows[task * TASK..((task + 1) * TASK).min(rows.len())];
         let total = rows.len() as u64 * Self::work(lane);
-        let together = nearest_within(lane, rows, TOGETHER);
+        let together = nearest_within(lane, &rows, TOGETHER);
         let links = stages.run(threads, tasks, total, |t, worker| {
             let mut scratch = Scratch::default();
             let mut all: Vec<Link> = Vec::new();
@@ -151,10 +163,20 @@ impl<'a, 'b> Edit<'a, 'b> {
             made
         })?;
         let links: Vec<Vec<Link>> = links.into_iter().flatten().collect();
+        // Of which row that was there they are copies.
+        let original = |(&row, links): (&u32, &Vec<Link>)| {
+            let nearest = links.first().filter(|nearest| lane.compare(nearest.row, row).is_eq());
+            nearest.map(|nearest| nearest.row)
+        };
+        let known: Vec<Option<u32>> = rows.iter().zip(&links).map(original).collect();
+        let linked = || {
+            let new = rows.iter().zip(&links).zip(&known);
+            new.filter(|(_, original)| original.is_none()).map(|(new, _)| new)
+        };
         // Back: sorted by the row that is linked to, so that each is written once.
         let mut back: Vec<(u32, Link)> = Vec::new();
-        for (&row, links) in rows.iter().zip(&links) {
-            self.set(row, &numbers(links));
+        for (&row, links) in linked() {
+            self.set_links(row, links.iter().map(|link| link.row));
             let to = |link: &Link| (link.row, Link { distance: link.distance, row });
             back.extend(links.iter().map(to));
         }
@@ -169,7 +191,7 @@ impl<'a, 'b> Edit<'a, 'b> {
             let links = |group: &&[(u32, Link)]| {
                 let row = group[0].0;
                 let mut links: Vec<u32> = graph.links(row).collect();
-                if links.len() + group.len() <= DEGREE {
+                if links.len() + group.len() <= graph.room(row) {
                     // Most rows have room, and the order of links says nothing.
                     links.extend(group.iter().map(|(_, link)| link.row));
                     return (row, links);
@@ -180,23 +202,30 @@ impl<'a, 'b> Edit<'a, 'b> {
                 all.sort_unstable_by_key(|link| link.order(row));
                 all.dedup_by_key(|link| link.row);
                 prune(lane, &all, PRUNED, &mut scratch, &mut out);
-                (row, numbers(&out))
+                (row, out.iter().map(|link| link.row).collect())
             };
             groups.iter().map(links).collect::<Vec<_>>()
         })?;
         for (row, links) in written.into_iter().flatten() {
-            self.set(row, &links);
+            self.set_links(row, links.into_iter());
         }
         // A new row that nobody keeps a link to takes the last place of the nearest.
-        for (&row, links) in rows.iter().zip(&links) {
+        for (&row, links) in linked() {
             let kept = |link: &Link| self.graph.links(link.row).any(|back| back == row);
             if let Some(nearest) = links.first()
                 && !links.iter().any(kept)
             {
-                let mut all: Vec<u32> = self.graph.links(nearest.row).take(DEGREE - 1).collect();
+                let room = self.graph.room(nearest.row);
+                let mut all: Vec<u32> = self.graph.links(nearest.row).take(room - 1).collect();
                 all.push(row);
-                self.set(nearest.row, &all);
+                self.set_links(nearest.row, all.into_iter());
             }
+        }
+        for (&copy, &original) in rows.iter().zip(&known) {
+            original.into_iter().for_each(|original| self.add_copy(copy, original));
+        }
+        for group in &copies {
+            group[1..].iter().rev().for_each(|&copy| self.add_copy(copy, group[0]));
         }
         Ok(())
     }
@@ -219,6 +248,9 @@ impl<'a, 'b> Edit<'a, 'b> {
         let stays = |row: u32| {
             !gone.contains(row as usize) && live.is_none_or(|live| live.contains(row as usize))
         };
+        let goes = |&row: &u32| gone.contains(row as usize);
+        let heirs = self.heirs(rows, goes);
+        let heir = |row: u32| heirs.get(&row).copied().flatten();
         let chunks = graph.links.len();
         let total = Self::work_of_removal(lane, rows.len());
         let share = total / chunks.max(1) as u64 / CHUNK as u64;
@@ -233,16 +265,15 @@ impl<'a, 'b> Edit<'a, 'b> {
                 if !worker.advance(share) {
                     break;
                 }
-                if gone.contains(row as usize)
-                    || !graph.links(row).any(|link| gone.contains(link as usize))
-                {
+                if goes(&row) || !graph.links(row).chain(graph.copy(row)).any(|link| goes(&link)) {
                     continue;
                 }
-                // Its own links first, then those of the links that go.
+                // Its own links first, then those of the links that go, and their next copies.
                 let mut others: Vec<u32> = Vec::new();
                 others.extend(graph.links(row).filter(|&link| stays(link)));
-                for lost in graph.links(row).filter(|&link| gone.contains(link as usize)) {
-                    others.extend(graph.links(lost).filter(|&o| o != row && stays(o)));
+                for lost in graph.links(row).filter(goes) {
+                    let links = graph.links(lost).chain(heir(lost));
+                    others.extend(links.filter(|&o| o != row && stays(o)));
                 }
                 others.sort_unstable();
                 others.dedup();
@@ -254,17 +285,41 @@ impl<'a, 'b> Edit<'a, 'b> {
                     prune(lane, &all, PRUNED, &mut scratch, &mut out);
                     all.clone_from(&out);
                 }
-                made.push((row, all));
+                let copy = graph
+                    .copy(row)
+                    .and_then(|copy| if goes(&copy) { heir(copy) } else { Some(copy) });
+                made.push((row, pack(all.iter().map(|link| link.row), copy)));
             }
             made
         })?;
-        for (row, links) in repaired.into_iter().flatten() {
-            self.set(row, &numbers(&links));
+        let empty = rows.iter().map(|&row| (row, [NONE; DEGREE]));
+        for (row, links) in repaired.into_iter().flatten().chain(empty) {
+            self.note(row);
+            self.graph.set(row, links);
         }
-        rows.iter().for_each(|&row| self.set(row, &[]));
         self.heads(&gone);
         self.edited += rows.len();
         Ok(())
+    }
+
+    /// The next copy that stays of each row that goes and has copies.
+    fn heirs(&self, rows: &[u32], goes: impl Fn(&u32) -> bool) -> HashMap<u32, Option<u32>> {
+        let mut heirs = HashMap::new();
+        for &row in rows {
+            let mut way = Vec::new();
+            let mut at = Some(row);
+            // Each is passed once, also where a crafted file leads in a ring.
+            while let Some(row) = at.filter(|row| goes(row) && !heirs.contains_key(row)) {
+                heirs.insert(row, None);
+                way.push(row);
+                at = self.graph.copy(row);
+            }
+            let heir = at.and_then(|row| if goes(&row) { heirs[&row] } else { Some(row) });
+            way.into_iter().for_each(|row| {
+                heirs.insert(row, heir);
+            });
+        }
+        heirs
     }
 
     /// Replaces the heads that went.
@@ -303,9 +358,4 @@ impl<'a, 'b> Edit<'a, 'b> {
         }
         self.graph.clone()
     }
-}
-
-/// The rows of some links.
-fn numbers(links: &[Link]) -> Vec<u32> {
-    links.iter().map(|link| link.row).collect()
 }

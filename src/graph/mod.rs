@@ -22,15 +22,16 @@ mod search;
 #[cfg(test)]
 mod tests;
 
+use std::cmp;
+use std::iter::once;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use crate::codes::{Encoder, QueryCode, QueryFloats};
-use crate::corpus::{CHUNK, Chunk, Corpus, Store, Together, once};
+use crate::corpus::{self, CHUNK, Chunk, Corpus, Store, Together};
 use crate::kernels::int8::{self, STEP};
 use crate::kernels::{Isa, prefetch};
 use crate::scratch::Buffer;
-use crate::selection::Selection;
 
 pub(crate) use build::{build, codes_agree, work};
 pub(crate) use edit::Edit;
@@ -51,10 +52,16 @@ const CHUNKS_OF_A_WALK: usize = 64;
 const LINES: usize = 40;
 /// What an unused link holds.
 pub(crate) const NONE: u32 = u32::MAX;
-/// Rows that can be linked: the highest bit of a row's number tells what was expanded.
-const MOST_ROWS: usize = 1 << 31;
+/// Set in the number of a row that a beam has expanded, and in that of the next copy among links.
+const MARK: u32 = 1 << 31;
+/// Rows that can be linked.
+const MOST_ROWS: usize = MARK as usize - 1;
 
-/// The links of a row, unused ones last, on lines of the cache of their own: a walk asks for two.
+/// The links of a row, unused ones behind them, on lines of the cache of their own: a walk asks for two.
+///
+/// Behind the others one may lead, marked, to the next *copy*: a row of the same codes. A copy links on as its
+/// original does, but only the one before leads to it: many that lie between other rows would take all
+/// places among the links of these, and in a beam.
 #[derive(Debug)]
 #[repr(align(128))]
 struct Links([AtomicU32; DEGREE]);
@@ -144,7 +151,7 @@ impl Graph {
     #[cold]
     #[inline(never)]
     fn fetch(&self, chunk: usize) -> &[Links] {
-        let links: &Arc<[Links]> = once(&self.links[chunk], || {
+        let links: &Arc<[Links]> = corpus::once(&self.links[chunk], || {
             let links = self.store.as_ref().and_then(|store| store.links(chunk));
             let links = links.unwrap_or_default();
             let rows = links.as_chunks().0.iter().copied().chain(std::iter::repeat([NONE; DEGREE]));
@@ -174,15 +181,37 @@ impl Graph {
         self.store.as_ref().is_some_and(|store| store.misses_links())
     }
 
-    /// The links of a row.
+    /// The links of a row, but for that to its next copy.
     pub(crate) fn links(&self, row: u32) -> impl Iterator<Item = u32> + '_ {
-        self.row(row).iter().map(|link| link.load(Ordering::Relaxed)).take_while(|&l| l != NONE)
+        self.row(row).iter().map(|link| link.load(Ordering::Relaxed)).take_while(|&l| l < MARK)
     }
 
-    fn set_links(&self, row: u32, links: &[u32]) {
-        for (i, slot) in self.row(row).iter().enumerate() {
-            slot.store(links.get(i).copied().unwrap_or(NONE), Ordering::Relaxed);
-        }
+    /// The next copy of a row.
+    pub(crate) fn copy(&self, row: u32) -> Option<u32> {
+        let links = self.row(row).iter().map(|link| link.load(Ordering::Relaxed));
+        links.into_iter().find(|&l| l >= MARK).filter(|&l| l != NONE).map(|l| l & !MARK)
+    }
+
+    /// How many links a row has room for.
+    fn room(&self, row: u32) -> usize {
+        DEGREE - usize::from(self.copy(row).is_some())
+    }
+
+    fn set(&self, row: u32, links: [u32; DEGREE]) {
+        let slots = self.row(row).iter().zip(links);
+        slots.for_each(|(slot, link)| slot.store(link, Ordering::Relaxed));
+    }
+
+    /// Sets the links of a row, but for that to its next copy.
+    fn set_links(&self, row: u32, links: impl Iterator<Item = u32>) {
+        self.set(row, pack(links, self.copy(row)));
+    }
+
+    /// Makes a row the next copy of another.
+    fn add_copy(&self, copy: u32, original: u32) {
+        let links = || self.links(original);
+        self.set(copy, pack(once(original).chain(links()).take(PRUNED), self.copy(original)));
+        self.set(original, pack(links(), Some(copy)));
     }
 
     #[inline]
@@ -241,7 +270,7 @@ impl Graph {
             if !step() {
                 break;
             }
-            let links: Vec<u32> = self.links(row).collect();
+            let links: Vec<u32> = self.links(row).chain(self.copy(row)).collect();
             let wrong = |&&link: &&u32| link as usize >= rows || !live(link) || link == row;
             check.dangling += links.iter().filter(wrong).count();
             check.links += links.len();
@@ -262,7 +291,8 @@ impl Graph {
             if !step() {
                 return;
             }
-            for link in self.links(row).filter(|&link| (link as usize) < rows) {
+            for link in self.links(row).chain(self.copy(row)).filter(|&link| (link as usize) < rows)
+            {
                 if !std::mem::replace(&mut reached[link as usize], true) {
                     queue.push(link);
                 }
@@ -282,6 +312,22 @@ impl Graph {
             self.links.push(none.into());
         }
     }
+}
+
+/// Links as they are kept.
+pub(crate) fn pack(links: impl Iterator<Item = u32>, copy: Option<u32>) -> [u32; DEGREE] {
+    let mut slots = [NONE; DEGREE];
+    let links = links.take(DEGREE - copy.iter().len()).chain(copy.map(|copy| copy | MARK));
+    slots.iter_mut().zip(links).for_each(|(slot, link)| *slot = link);
+    slots
+}
+
+/// Whether links, which may be crafted, can be those of a row among so many.
+pub(crate) fn can_be_links(links: &[u32], row: u32, rows: u32) -> bool {
+    let is_row = |&link: &u32| link < rows && link != row;
+    let (links, rest) = links.split_at(links.iter().position(|&l| l >= MARK).unwrap_or(DEGREE));
+    let copy = rest.first().filter(|&&last| last != NONE).map(|last| last & !MARK);
+    links.iter().chain(&copy).all(is_row)
 }
 
 /// The records of all rows, and what scores them.
@@ -307,8 +353,6 @@ pub(crate) struct Lane<'a> {
     pub(crate) lift: f32,
     /// Where rows of zeros are lifted and no others, their bias.
     zero_bias: Option<f32>,
-    /// The rows that a build links, if not all.
-    live: Option<&'a Selection>,
 }
 
 /// What rows are scored against: a query, or another row. Smaller values are nearer:
@@ -370,13 +414,7 @@ impl<'a> Lane<'a> {
             rows: corpus.rows,
             lift,
             zero_bias: if lift > 0.0 { encoder.zero_bias() } else { None },
-            live: None,
         })
-    }
-
-    /// The same, to link these rows.
-    pub(crate) fn linking(self, live: Option<&'a Selection>) -> Self {
-        Self { live, ..self }
     }
 
     /// How many of some rows are longer than what rows are lifted to.
@@ -386,10 +424,6 @@ impl<'a> Lane<'a> {
         }
         let is_beyond = |&&row: &&u32| -2.0 * self.meta(self.record(row)).1 > self.lift;
         rows.iter().filter(is_beyond).count()
-    }
-
-    fn is_linked(&self, row: u32) -> bool {
-        self.live.is_none_or(|live| live.contains(row as usize))
     }
 
     #[inline(always)]
@@ -412,6 +446,11 @@ impl<'a> Lane<'a> {
             Some(records) => &records[row * self.stride..],
             None => self.chunks[chunk].record(row, self.stride, self.encoder),
         }
+    }
+
+    /// The order of two rows by their records, the same for copies.
+    fn compare(&self, a: u32, b: u32) -> cmp::Ordering {
+        self.record(a)[..self.stride].cmp(&self.record(b)[..self.stride])
     }
 
     /// Factor, bias and sum of a record.

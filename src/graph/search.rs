@@ -15,8 +15,9 @@
 //! "Distance Adaptive Beam Search for Provably Accurate Graph-Based Nearest Neighbor Search", 2025).
 
 use std::cell::RefCell;
+use std::sync::atomic::Ordering;
 
-use super::{Graph, Heads, Lane, MOST_ROWS, Target, key, value};
+use super::{Graph, Heads, Lane, MARK, NONE, Target, key, value};
 use crate::corpus::Corpus;
 use crate::error::Result;
 use crate::exact::{self, List};
@@ -44,7 +45,7 @@ pub(crate) const TASK: usize = 32;
 /// Walks that take turns.
 const TOGETHER: usize = 3;
 /// Set in the number of a row that was expanded.
-const EXPANDED: u64 = MOST_ROWS as u64;
+const EXPANDED: u64 = MARK as u64;
 /// Rows that are judged beside the k nearest by codes, and again so many for each of those that is
 /// among the k nearest so far: few where codes order rows as the numbers do, and all that the walk
 /// found where rows lie closer to each other than codes tell apart.
@@ -69,6 +70,8 @@ pub(crate) struct Reach<'a> {
     kept: usize,
     /// So many are judged beside the first `k`, and again for each of those that answers.
     spare: usize,
+    /// Copies are kept that are among the nearest so many.
+    copies: usize,
     /// Other rows that are kept, to be expanded where they are nearer than the last of those.
     others: usize,
 }
@@ -93,7 +96,7 @@ impl<'a> Reach<'a> {
         let kept = k + (k / 2).max(2 * spare);
         if !by_distance {
             let most = expanded.max(kept);
-            return Self { allowed, spare, others, ..Self::all(most) };
+            return Self { allowed, spare, copies: k + spare, others, ..Self::all(most) };
         }
         let least = k.max(expanded / NARROWER);
         Self {
@@ -104,6 +107,7 @@ impl<'a> Reach<'a> {
             growth: (expanded as f32 / k as f32).powf(GROWTH),
             kept: kept.max(least),
             spare,
+            copies: k + spare,
             others: WIDER * others,
         }
     }
@@ -111,7 +115,7 @@ impl<'a> Reach<'a> {
     /// The `width` nearest of all rows.
     pub(crate) fn all(width: usize) -> Self {
         let (least, most, kept) = (width, width, width);
-        Self { allowed: None, least, most, k: 0, growth: 1.0, kept, spare: 0, others: 0 }
+        Self { allowed: None, least, most, k: 0, growth: 1.0, kept, spare: 0, copies: 0, others: 0 }
     }
 }
 
@@ -211,6 +215,8 @@ pub(crate) struct Beam {
     /// The rows that were seen, in that order, of which those from `scored` are not scored yet.
     met: Vec<u32>,
     scored: usize,
+    /// Rows just expanded that have copies.
+    originals: Vec<u64>,
 }
 
 impl Beam {
@@ -220,6 +226,7 @@ impl Beam {
         self.others.start(reach.others);
         self.met.drain(..).for_each(|row| self.seen[row as usize / 64] = 0);
         self.scored = 0;
+        self.originals.clear();
         if self.seen.len() < rows.div_ceil(64) {
             self.seen.resize(rows.div_ceil(64), 0);
         }
@@ -264,19 +271,20 @@ impl Beam {
         near.map(|_| &mut self.near)
     }
 
-    /// Marks the nearest unexpanded row, and gives it.
+    /// Marks the nearest unexpanded row, and gives what it was.
     #[inline(always)]
-    fn expand(&mut self, reach: &Reach<'_>) -> Option<u32> {
+    fn expand(&mut self, reach: &Reach<'_>) -> Option<u64> {
         let list = self.next(reach)?;
         let row = &mut list.rows[list.first];
+        let item = *row;
         *row |= EXPANDED;
         list.first += 1;
-        Some(*row as u32 & !(EXPANDED as u32))
+        Some(item)
     }
 
     /// The rows that may answer, nearest first.
     pub(crate) fn rows(&self) -> impl Iterator<Item = u32> + '_ {
-        self.near.rows.iter().map(|&row| row as u32 & !(EXPANDED as u32))
+        self.near.rows.iter().map(|&row| row as u32 & !MARK)
     }
 
     /// Whether others were left out, and all that may answer are farther than those that were kept:
@@ -299,8 +307,15 @@ impl Beam {
     #[inline(always)]
     fn expand_some(&mut self, lane: &Lane<'_>, graph: &Graph, reach: &Reach<'_>) {
         for _ in 0..WIDTH {
-            let Some(row) = self.expand(reach) else { break };
-            for link in graph.links(row) {
+            let Some(item) = self.expand(reach) else { break };
+            for link in graph.row(item as u32) {
+                let link = link.load(Ordering::Relaxed);
+                if link >= MARK {
+                    if link != NONE {
+                        self.has_copies(item);
+                    }
+                    break;
+                }
                 if (link as usize) < lane.rows {
                     self.meet(link);
                 }
@@ -325,8 +340,50 @@ impl Beam {
         lane.each(target, rows, |row, value| self.push(item(value, row), reach, target.apart));
         self.scored = met.len();
         self.met = met;
+        while let Some(item) = self.originals.pop() {
+            self.meet_copies(item, lane, graph, reach, target.apart);
+        }
         self.prefetch_links(graph);
         self.next(reach).is_some()
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn has_copies(&mut self, original: u64) {
+        self.originals.push(original);
+    }
+
+    /// Keeps as many copies of a row as can be among the nearest. They lie where it does, and lead on
+    /// to where it leads.
+    #[cold]
+    #[inline(never)]
+    fn meet_copies(
+        &mut self,
+        original: u64,
+        lane: &Lane<'_>,
+        graph: &Graph,
+        reach: &Reach<'_>,
+        base: f32,
+    ) {
+        let mut row = original as u32;
+        while let Some(copy) = graph.copy(row).filter(|&copy| (copy as usize) < lane.rows) {
+            let item = original >> 32 << 32 | u64::from(copy);
+            let last = self.near.rows[..reach.copies.min(self.near.rows.len())].last();
+            let full = self.near.rows.len() >= reach.copies;
+            // One that was seen is a head, which leads on by itself.
+            if full && last.is_none_or(|&last| item >= last & !EXPANDED) || !self.meet(copy) {
+                break;
+            }
+            if reach.allowed.is_none_or(|allowed| allowed.contains(copy as usize)) {
+                let Some(at) = self.near.push(item) else { break };
+                self.near.rows[at] |= EXPANDED;
+                if at < reach.k {
+                    self.near.tighten(reach.k, reach.growth, base);
+                }
+            }
+            row = copy;
+        }
+        self.scored = self.met.len();
     }
 
     /// Starts from the heads that were found.

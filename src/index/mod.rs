@@ -982,8 +982,7 @@ impl<'a> Index<'a> {
         let together = Arc::new(Together::new(&state.chunks));
         let lane = codes
             .filter(|_| state.rows() > 0)
-            .and_then(|_| Lane::new(corpus, lift, &together, state.rows()))
-            .map(|lane| lane.linking(state.live.as_deref()));
+            .and_then(|_| Lane::new(corpus, lift, &together, state.rows()));
         let Some(lane) = lane else {
             Stages::new(monitor, 0).finish()?;
             return Ok(None);
@@ -993,7 +992,7 @@ impl<'a> Index<'a> {
             stages.finish()?;
             return Ok(None);
         }
-        let graph = graph::build(&lane, seed, threads, &mut stages)?;
+        let graph = graph::build(&lane, state.live.as_deref(), seed, threads, &mut stages)?;
         stages.finish()?;
         Ok(Some(Arc::new(graph)))
     }

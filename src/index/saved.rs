@@ -17,7 +17,7 @@ use crate::codes::Encoder;
 use crate::corpus::{CHUNK, Chunk, Store, room};
 use crate::error::{Error, Result};
 use crate::file::{self, Column, Kind, Mapped, View, from_hex, to_hex};
-use crate::graph::{DEGREE, Graph, NONE};
+use crate::graph::{self, DEGREE, Graph, NONE};
 use crate::kernels::int8::record_bytes;
 use crate::metric::Metric;
 use crate::rows::{DType, Rows};
@@ -109,10 +109,8 @@ impl Store for Stored {
         });
         // A file may be crafted.
         let links = links.filter(|links| {
-            links.chunks_exact(DEGREE).zip(rows.start as u32..).all(|(links, row)| {
-                let end = links.iter().position(|&link| link == NONE).unwrap_or(DEGREE);
-                links[..end].iter().all(|&link| link < n && link != row)
-            })
+            let mut each = links.chunks_exact(DEGREE).zip(rows.start as u32..);
+            each.all(|(links, row)| graph::can_be_links(links, row, n))
         });
         if links.is_none() {
             self.misses_links.store(true, Ordering::Relaxed);
@@ -258,9 +256,8 @@ impl Index<'_> {
             }));
             columns.push(Column::new("links", Kind::U32, DEGREE, move |bytes| {
                 for &row in linked.next().unwrap_or_default() {
-                    let mut links = [NONE; DEGREE];
                     let there = graph.links(row as u32).filter_map(at);
-                    links.iter_mut().zip(there).for_each(|(slot, link)| *slot = link);
+                    let links = graph::pack(there, graph.copy(row as u32).and_then(at));
                     bytes.extend(links.iter().flat_map(|link| link.to_le_bytes()));
                 }
             }));
