@@ -3,7 +3,7 @@
 //! A row that comes is walked to, and linked to what the walk found, pruned; those link back, and
 //! are pruned again where they are full. Pruning leaves a few places free, so that most links back cost
 //! nothing. Rows that come together are also compared with each other, since no walk can find them.
-//! A copy of a row is no more than the next of its copies.
+//! A copy of a row is no more than the next of its copies, and takes its place when it goes.
 //! Around a row that goes, each row that was linked to it takes over its links, pruned (Singh et
 //! al., `FreshDiskANN`, 2021).
 //!
@@ -134,12 +134,13 @@ impl<'a, 'b> Edit<'a, 'b> {
         let task = |task: usize| &rows[task * TASK..((task + 1) * TASK).min(rows.len())];
         let total = rows.len() as u64 * Self::work(lane);
         let together = nearest_within(lane, &rows, TOGETHER);
-        let links = stages.run(threads, tasks, total, |t, worker| {
+        let made = stages.run(threads, tasks, total, |t, worker| {
             let mut scratch = Scratch::default();
             let mut all: Vec<Link> = Vec::new();
             let mut out = Vec::new();
             let rows = task(t);
-            let mut made = vec![Vec::new(); rows.len()];
+            // Of what row that is there each is a copy, or else its links.
+            let mut made = vec![(None, Vec::new()); rows.len()];
             let aim = |i: usize, start: &mut Start| {
                 lane.aim_at_row(rows[i], &mut start.target);
                 true
@@ -151,31 +152,35 @@ impl<'a, 'b> Edit<'a, 'b> {
                     .rows()
                     .filter(|&r| r != row && live.is_none_or(|l| l.contains(r as usize)))
                     .collect();
+                let copied = found.iter().filter(|&&r| lane.compare(r, row).is_eq()).min();
+                if let Some(&original) = copied {
+                    made[i].0 = Some(original);
+                    return worker.advance(Self::work(lane));
+                }
                 all.clear();
                 all.extend(distances(lane, target, &found));
                 all.extend_from_slice(&together[t * TASK + i]);
                 all.sort_unstable_by_key(|link| link.order(row));
                 all.dedup_by_key(|link| link.row);
                 prune(lane, &all, DEGREE / 2, &mut scratch, &mut out);
-                made[i].clone_from(&out);
+                made[i].1.clone_from(&out);
                 worker.advance(Self::work(lane))
             });
             made
         })?;
-        let links: Vec<Vec<Link>> = links.into_iter().flatten().collect();
-        // Of which row that was there they are copies.
-        let original = |(&row, links): (&u32, &Vec<Link>)| {
-            let nearest = links.first().filter(|nearest| lane.compare(nearest.row, row).is_eq());
-            nearest.map(|nearest| nearest.row)
-        };
-        let known: Vec<Option<u32>> = rows.iter().zip(&links).map(original).collect();
-        let linked = || {
-            let new = rows.iter().zip(&links).zip(&known);
-            new.filter(|(_, original)| original.is_none()).map(|(new, _)| new)
-        };
+        let mut linked: Vec<(u32, Vec<Link>)> = Vec::new();
+        for (&row, (original, links)) in rows.iter().zip(made.into_iter().flatten()) {
+            match original {
+                Some(original) => self.add_copy(row, original),
+                None => linked.push((row, links)),
+            }
+        }
+        for group in &copies {
+            group[1..].iter().rev().for_each(|&copy| self.add_copy(copy, group[0]));
+        }
         // Back: sorted by the row that is linked to, so that each is written once.
         let mut back: Vec<(u32, Link)> = Vec::new();
-        for (&row, links) in linked() {
+        for &(row, ref links) in &linked {
             self.set_links(row, links.iter().map(|link| link.row));
             let to = |link: &Link| (link.row, Link { distance: link.distance, row });
             back.extend(links.iter().map(to));
@@ -210,7 +215,7 @@ impl<'a, 'b> Edit<'a, 'b> {
             self.set_links(row, links.into_iter());
         }
         // A new row that nobody keeps a link to takes the last place of the nearest.
-        for (&row, links) in linked() {
+        for &(row, ref links) in &linked {
             let kept = |link: &Link| self.graph.links(link.row).any(|back| back == row);
             if let Some(nearest) = links.first()
                 && !links.iter().any(kept)
@@ -220,12 +225,6 @@ impl<'a, 'b> Edit<'a, 'b> {
                 all.push(row);
                 self.set_links(nearest.row, all.into_iter());
             }
-        }
-        for (&copy, &original) in rows.iter().zip(&known) {
-            original.into_iter().for_each(|original| self.add_copy(copy, original));
-        }
-        for group in &copies {
-            group[1..].iter().rev().for_each(|&copy| self.add_copy(copy, group[0]));
         }
         Ok(())
     }
@@ -250,7 +249,13 @@ impl<'a, 'b> Edit<'a, 'b> {
         };
         let goes = |&row: &u32| gone.contains(row as usize);
         let heirs = self.heirs(rows, goes);
-        let heir = |row: u32| heirs.get(&row).copied().flatten();
+        // Who takes the place of a row that goes, or the row itself.
+        let heir =
+            |row: u32| if goes(&row) { heirs.get(&row).copied().flatten() } else { Some(row) };
+        // Copies that are none any more, and whose place they take.
+        let is_original = |&&row: &&u32| graph.links(row).next().is_some();
+        let place = |&row: &u32| heir(row).map(|heir| (heir, row));
+        let places: HashMap<u32, u32> = rows.iter().filter(is_original).filter_map(place).collect();
         let chunks = graph.links.len();
         let total = Self::work_of_removal(lane, rows.len());
         let share = total / chunks.max(1) as u64 / CHUNK as u64;
@@ -265,15 +270,24 @@ impl<'a, 'b> Edit<'a, 'b> {
                 if !worker.advance(share) {
                     break;
                 }
-                if goes(&row) || !graph.links(row).chain(graph.copy(row)).any(|link| goes(&link)) {
+                let place = places.get(&row).copied().unwrap_or(row);
+                if goes(&row)
+                    || !graph.links(row).chain(graph.copy(row)).chain([place]).any(|l| goes(&l))
+                {
                     continue;
                 }
-                // Its own links first, then those of the links that go, and their next copies.
-                let mut others: Vec<u32> = Vec::new();
-                others.extend(graph.links(row).filter(|&link| stays(link)));
-                for lost in graph.links(row).filter(goes) {
-                    let links = graph.links(lost).chain(heir(lost));
-                    others.extend(links.filter(|&o| o != row && stays(o)));
+                let copy = graph.copy(row).and_then(heir);
+                // Its own links first, then those of the links that go.
+                let there = |&link: &u32| link != row && stays(link);
+                let mut others: Vec<u32> =
+                    graph.links(place).filter_map(heir).filter(there).collect();
+                let mut lost = graph.links(place).filter(|&link| heir(link).is_none()).peekable();
+                if lost.peek().is_none() {
+                    made.push((row, pack(others.into_iter(), copy)));
+                    continue;
+                }
+                for lost in lost {
+                    others.extend(graph.links(lost).filter_map(heir).filter(there));
                 }
                 others.sort_unstable();
                 others.dedup();
@@ -285,9 +299,6 @@ impl<'a, 'b> Edit<'a, 'b> {
                     prune(lane, &all, PRUNED, &mut scratch, &mut out);
                     all.clone_from(&out);
                 }
-                let copy = graph
-                    .copy(row)
-                    .and_then(|copy| if goes(&copy) { heir(copy) } else { Some(copy) });
                 made.push((row, pack(all.iter().map(|link| link.row), copy)));
             }
             made
@@ -333,13 +344,15 @@ impl<'a, 'b> Edit<'a, 'b> {
         let lost = heads.len() - kept.len();
         let mut random = Random(self.graph.seed ^ self.lane.rows as u64);
         let spare = random.sample((4 * lost).max(HEADS), self.lane.rows);
-        let spare = spare.into_iter().filter(|&row| {
-            self.is_live(row) && !gone.contains(row as usize) && !heads.contains(&row)
-        });
+        // Copies do not, but for each to the next.
+        let leads_on = |&row: &u32| self.graph.links(row).next().is_some();
+        let spare = spare.into_iter().filter(leads_on);
+        let spare = spare.filter(|&row| self.is_live(row) && !heads.contains(&row));
         kept.extend(spare.take(lost));
         if kept.is_empty() {
             let all = (0..self.lane.rows as u32).filter(|&row| self.is_live(row));
-            kept.extend(all.filter(|&row| !gone.contains(row as usize)).take(1));
+            let mut all = all.filter(|&row| !gone.contains(row as usize));
+            kept.extend(all.clone().find(leads_on).or_else(|| all.next()));
         }
         self.graph.heads = Arc::new(Heads::new(self.lane, kept));
     }

@@ -14,7 +14,7 @@
 //! Links lie apart from the rows' records, one cache line and a half of codes being read for each
 //! link that is followed, but links only where a row is expanded. They are atomic numbers, written
 //! by one small edit at a time while searches read: a search skips a row that its own state does not
-//! hold, so half-written links cost it a detour, never an answer that is not there.
+//! hold, so half-written links cost it a detour or some copies, never an answer that is not there.
 
 mod build;
 mod edit;
@@ -23,7 +23,7 @@ mod search;
 mod tests;
 
 use std::cmp;
-use std::iter::once;
+use std::iter::empty;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -59,8 +59,8 @@ const MOST_ROWS: usize = MARK as usize - 1;
 
 /// The links of a row, unused ones behind them, on lines of the cache of their own: a walk asks for two.
 ///
-/// Behind the others one may lead, marked, to the next *copy*: a row of the same codes. A copy links on as its
-/// original does, but only the one before leads to it: many that lie between other rows would take all
+/// Behind the others one may lead, marked, to the next *copy*: a row of the same codes. A copy has no
+/// link but such a one, and only such a one leads to it: many that lie between other rows would take all
 /// places among the links of these, and in a beam.
 #[derive(Debug)]
 #[repr(align(128))]
@@ -209,9 +209,8 @@ impl Graph {
 
     /// Makes a row the next copy of another.
     fn add_copy(&self, copy: u32, original: u32) {
-        let links = || self.links(original);
-        self.set(copy, pack(once(original).chain(links()).take(PRUNED), self.copy(original)));
-        self.set(original, pack(links(), Some(copy)));
+        self.set(copy, pack(empty(), self.copy(original)));
+        self.set(original, pack(self.links(original), Some(copy)));
     }
 
     #[inline]

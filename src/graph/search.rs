@@ -70,8 +70,6 @@ pub(crate) struct Reach<'a> {
     kept: usize,
     /// So many are judged beside the first `k`, and again for each of those that answers.
     spare: usize,
-    /// Copies are kept that are among the nearest so many.
-    copies: usize,
     /// Other rows that are kept, to be expanded where they are nearer than the last of those.
     others: usize,
 }
@@ -96,7 +94,7 @@ impl<'a> Reach<'a> {
         let kept = k + (k / 2).max(2 * spare);
         if !by_distance {
             let most = expanded.max(kept);
-            return Self { allowed, spare, copies: k + spare, others, ..Self::all(most) };
+            return Self { allowed, spare, others, ..Self::all(most) };
         }
         let least = k.max(expanded / NARROWER);
         Self {
@@ -107,15 +105,19 @@ impl<'a> Reach<'a> {
             growth: (expanded as f32 / k as f32).powf(GROWTH),
             kept: kept.max(least),
             spare,
-            copies: k + spare,
             others: WIDER * others,
         }
+    }
+
+    #[inline(always)]
+    fn may_answer(&self, row: u32) -> bool {
+        self.allowed.is_none_or(|allowed| allowed.contains(row as usize))
     }
 
     /// The `width` nearest of all rows.
     pub(crate) fn all(width: usize) -> Self {
         let (least, most, kept) = (width, width, width);
-        Self { allowed: None, least, most, k: 0, growth: 1.0, kept, spare: 0, copies: 0, others: 0 }
+        Self { allowed: None, least, most, k: 0, growth: 1.0, kept, spare: 0, others: 0 }
     }
 }
 
@@ -215,8 +217,9 @@ pub(crate) struct Beam {
     /// The rows that were seen, in that order, of which those from `scored` are not scored yet.
     met: Vec<u32>,
     scored: usize,
-    /// Rows just expanded that have copies.
-    originals: Vec<u64>,
+    /// Rows that may answer and have copies, each copy after the other, and the copies that were seen.
+    originals: Vec<u32>,
+    copies: Vec<u32>,
 }
 
 impl Beam {
@@ -224,7 +227,8 @@ impl Beam {
         self.near.start(reach.most);
         self.near.floor = reach.kept;
         self.others.start(reach.others);
-        self.met.drain(..).for_each(|row| self.seen[row as usize / 64] = 0);
+        let seen = self.met.drain(..).chain(self.copies.drain(..));
+        seen.for_each(|row| self.seen[row as usize / 64] = 0);
         self.scored = 0;
         self.originals.clear();
         if self.seen.len() < rows.div_ceil(64) {
@@ -232,13 +236,22 @@ impl Beam {
         }
     }
 
-    /// Notes a row to be scored, if it is new to this walk.
+    /// Marks a row; whether it is new to this walk.
     #[inline(always)]
-    fn meet(&mut self, row: u32) -> bool {
+    fn see(&mut self, row: u32) -> bool {
         let (seen, bit) = (&mut self.seen[row as usize / 64], 1 << (row % 64));
         let new = *seen & bit == 0;
         if new {
             *seen |= bit;
+        }
+        new
+    }
+
+    /// Notes a row to be scored, if it is new to this walk.
+    #[inline(always)]
+    fn meet(&mut self, row: u32) -> bool {
+        let new = self.see(row);
+        if new {
             self.met.push(row);
         }
         new
@@ -246,7 +259,7 @@ impl Beam {
 
     #[inline(always)]
     fn push(&mut self, item: u64, reach: &Reach<'_>, base: f32) {
-        if reach.allowed.is_some_and(|allowed| !allowed.contains(item as u32 as usize)) {
+        if !reach.may_answer(item as u32) {
             self.others.push(item);
         } else if self.near.push(item).is_some_and(|at| at < reach.k) {
             self.near.tighten(reach.k, reach.growth, base);
@@ -305,14 +318,14 @@ impl Beam {
 
     /// Expands the nearest few rows and asks the memory for the first records of what they link to.
     #[inline(always)]
-    fn expand_some(&mut self, lane: &Lane<'_>, graph: &Graph, reach: &Reach<'_>) {
+    fn expand_some(&mut self, lane: &Lane<'_>, graph: &Graph, reach: &Reach<'_>, base: f32) {
         for _ in 0..WIDTH {
             let Some(item) = self.expand(reach) else { break };
             for link in graph.row(item as u32) {
                 let link = link.load(Ordering::Relaxed);
                 if link >= MARK {
                     if link != NONE {
-                        self.has_copies(item);
+                        self.note_copies(item, lane, graph, reach, base);
                     }
                     break;
                 }
@@ -340,50 +353,76 @@ impl Beam {
         lane.each(target, rows, |row, value| self.push(item(value, row), reach, target.apart));
         self.scored = met.len();
         self.met = met;
-        while let Some(item) = self.originals.pop() {
-            self.meet_copies(item, lane, graph, reach, target.apart);
-        }
         self.prefetch_links(graph);
         self.next(reach).is_some()
     }
 
-    #[cold]
-    #[inline(never)]
-    fn has_copies(&mut self, original: u64) {
-        self.originals.push(original);
+    /// The next copy of a row that may answer.
+    fn next_copy(
+        &mut self,
+        mut row: u32,
+        lane: &Lane<'_>,
+        graph: &Graph,
+        reach: &Reach<'_>,
+    ) -> Option<u32> {
+        loop {
+            row = graph.copy(row).filter(|&copy| (copy as usize) < lane.rows)?;
+            // A crafted file may lead in a ring.
+            if !self.see(row) {
+                return None;
+            }
+            self.copies.push(row);
+            if reach.may_answer(row) {
+                return Some(row);
+            }
+        }
     }
 
-    /// Keeps as many copies of a row as can be among the nearest. They lie where it does, and lead on
-    /// to where it leads.
+    /// Notes that a row which is expanded has copies. If it may not answer, the first that may stands
+    /// for it.
     #[cold]
     #[inline(never)]
-    fn meet_copies(
+    fn note_copies(
         &mut self,
-        original: u64,
+        item: u64,
         lane: &Lane<'_>,
         graph: &Graph,
         reach: &Reach<'_>,
         base: f32,
     ) {
-        let mut row = original as u32;
-        while let Some(copy) = graph.copy(row).filter(|&copy| (copy as usize) < lane.rows) {
-            let item = original >> 32 << 32 | u64::from(copy);
-            let last = self.near.rows[..reach.copies.min(self.near.rows.len())].last();
-            let full = self.near.rows.len() >= reach.copies;
-            // One that was seen is a head, which leads on by itself.
-            if full && last.is_none_or(|&last| item >= last & !EXPANDED) || !self.meet(copy) {
-                break;
-            }
-            if reach.allowed.is_none_or(|allowed| allowed.contains(copy as usize)) {
-                let Some(at) = self.near.push(item) else { break };
-                self.near.rows[at] |= EXPANDED;
-                if at < reach.k {
-                    self.near.tighten(reach.k, reach.growth, base);
-                }
-            }
+        let mut row = item as u32;
+        if !reach.may_answer(row) {
+            let Some(copy) = self.next_copy(row, lane, graph, reach) else { return };
             row = copy;
+            let Some(at) = self.near.push(item >> 32 << 32 | u64::from(row)) else { return };
+            self.near.rows[at] |= EXPANDED;
+            if at < reach.k {
+                self.near.tighten(reach.k, reach.growth, base);
+            }
         }
-        self.scored = self.met.len();
+        self.originals.push(row);
+    }
+
+    /// Adds the copies of rows that may answer, each behind its original: as many as those rows can be.
+    fn add_copies(&mut self, lane: &Lane<'_>, graph: &Graph, reach: &Reach<'_>) {
+        let (mut at, mut room) = (0, if self.originals.is_empty() { 0 } else { reach.most });
+        while room > 0
+            && let Some(&item) = self.near.rows.get(at)
+        {
+            at += 1;
+            let mut row = item as u32 & !MARK;
+            if !self.originals.contains(&row) {
+                continue;
+            }
+            while room > 0
+                && let Some(copy) = self.next_copy(row, lane, graph, reach)
+            {
+                self.near.rows.insert(at, item >> 32 << 32 | u64::from(copy));
+                row = copy;
+                at += 1;
+                room -= 1;
+            }
+        }
     }
 
     /// Starts from the heads that were found.
@@ -478,7 +517,7 @@ impl Walks {
         n: usize,
         reach: Reach<'_>,
         mut aim: impl FnMut(usize, &mut Start) -> bool,
-        mut found: impl FnMut(usize, &Beam, &Target) -> bool,
+        mut found: impl FnMut(usize, &mut Beam, &Target) -> bool,
     ) {
         self.walks.iter_mut().for_each(|walk| walk.number = None);
         let (mut begun, mut done) = (0, 0);
@@ -512,7 +551,7 @@ impl Walks {
                         }
                     }
                     Some(_) => {
-                        beam.expand_some(lane, graph, &reach);
+                        beam.expand_some(lane, graph, &reach, start.target.apart);
                         *met = true;
                     }
                 }
@@ -634,6 +673,7 @@ impl Search<'_> {
                 counts.walked += 1;
                 counts.scored += (graph.heads().len() + beam.met.len()) as u64;
             });
+            beam.add_copies(lane, graph, &reach);
             if beam.is_lost() {
                 return found(i, None);
             }
