@@ -316,7 +316,7 @@ impl<'a, 'b> Edit<'a, 'b> {
     /// The next copy that stays of each row that goes and has copies.
     fn heirs(&self, rows: &[u32], goes: impl Fn(&u32) -> bool) -> HashMap<u32, Option<u32>> {
         let mut heirs = HashMap::new();
-        for &row in rows {
+        for &row in rows.iter().filter(|&&row| self.graph.copy(row).is_some()) {
             let mut way = Vec::new();
             let mut at = Some(row);
             // Each is passed once, also where a crafted file leads in a ring.
