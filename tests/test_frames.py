@@ -1028,9 +1028,10 @@ def test_wrong_conditions_are_refused_with_what_there_is() -> None:
         for search in (index.search, index.search_radius):
             with pytest.raises(ValueError, match=words):
                 search(np.eye(3), 1, where=condition)
+    wrong: Any = ["n = 1"]
     for call in (index.search, index.search_radius, index.explain):
         with pytest.raises(TypeError, match=r"^expected where= to be a text.*, got list$"):
-            call(np.eye(3), 1, where=["n = 1"])  # type: ignore[arg-type]  # what is tested
+            call(np.eye(3), 1, where=wrong)
         with pytest.raises(UnicodeEncodeError):
             call(np.eye(3), 1, where="s = '\ud800'")
     for other in (omendb.Index(np.eye(3)), omendb.Index(dim=3)):

@@ -244,10 +244,8 @@ impl<'a, 'b> Edit<'a, 'b> {
         let mut gone = Selection::none(self.lane.rows);
         rows.iter().for_each(|&row| gone.insert(row as usize));
         let (lane, graph, live) = (self.lane, &self.graph, self.live);
-        let stays = |row: u32| {
-            !gone.contains(row as usize) && live.is_none_or(|live| live.contains(row as usize))
-        };
         let goes = |&row: &u32| gone.contains(row as usize);
+        let stays = |row: u32| !goes(&row) && live.is_none_or(|live| live.contains(row as usize));
         let heirs = self.heirs(rows, goes);
         // Who takes the place of a row that goes, or the row itself.
         let heir =

@@ -188,8 +188,8 @@ impl Graph {
 
     /// The next copy of a row.
     pub(crate) fn copy(&self, row: u32) -> Option<u32> {
-        let links = self.row(row).iter().map(|link| link.load(Ordering::Relaxed));
-        links.into_iter().find(|&l| l >= MARK).filter(|&l| l != NONE).map(|l| l & !MARK)
+        let mut links = self.row(row).iter().map(|link| link.load(Ordering::Relaxed));
+        links.find(|&l| l >= MARK).filter(|&l| l != NONE).map(|l| l & !MARK)
     }
 
     /// How many links a row has room for.

@@ -132,6 +132,12 @@ fn item(value: f32, row: u32) -> u64 {
     u64::from(key(value)) << 32 | u64::from(row)
 }
 
+/// The item of another row that has the same value.
+#[inline(always)]
+fn beside(item: u64, row: u32) -> u64 {
+    item >> 32 << 32 | u64::from(row)
+}
+
 /// The best rows of a kind, ascending, as [`item`]s.
 #[derive(Debug, Default)]
 struct Nearest {
@@ -261,9 +267,19 @@ impl Beam {
     fn push(&mut self, item: u64, reach: &Reach<'_>, base: f32) {
         if !reach.may_answer(item as u32) {
             self.others.push(item);
-        } else if self.near.push(item).is_some_and(|at| at < reach.k) {
+        } else {
+            self.push_near(item, reach, base);
+        }
+    }
+
+    /// Where a row that may answer is now, if it is kept.
+    #[inline(always)]
+    fn push_near(&mut self, item: u64, reach: &Reach<'_>, base: f32) -> Option<usize> {
+        let at = self.near.push(item)?;
+        if at < reach.k {
             self.near.tighten(reach.k, reach.growth, base);
         }
+        Some(at)
     }
 
     /// The list whose next row is to be expanded.
@@ -321,6 +337,7 @@ impl Beam {
     fn expand_some(&mut self, lane: &Lane<'_>, graph: &Graph, reach: &Reach<'_>, base: f32) {
         for _ in 0..WIDTH {
             let Some(item) = self.expand(reach) else { break };
+            // Read once: where links end there is the next copy, if there is one.
             for link in graph.row(item as u32) {
                 let link = link.load(Ordering::Relaxed);
                 if link >= MARK {
@@ -394,18 +411,18 @@ impl Beam {
         if !reach.may_answer(row) {
             let Some(copy) = self.next_copy(row, lane, graph, reach) else { return };
             row = copy;
-            let Some(at) = self.near.push(item >> 32 << 32 | u64::from(row)) else { return };
+            let Some(at) = self.push_near(beside(item, row), reach, base) else { return };
             self.near.rows[at] |= EXPANDED;
-            if at < reach.k {
-                self.near.tighten(reach.k, reach.growth, base);
-            }
         }
         self.originals.push(row);
     }
 
     /// Adds the copies of rows that may answer, each behind its original: as many as those rows can be.
     fn add_copies(&mut self, lane: &Lane<'_>, graph: &Graph, reach: &Reach<'_>) {
-        let (mut at, mut room) = (0, if self.originals.is_empty() { 0 } else { reach.most });
+        if self.originals.is_empty() {
+            return;
+        }
+        let (mut at, mut room) = (0, reach.most);
         while room > 0
             && let Some(&item) = self.near.rows.get(at)
         {
@@ -417,7 +434,7 @@ impl Beam {
             while room > 0
                 && let Some(copy) = self.next_copy(row, lane, graph, reach)
             {
-                self.near.rows.insert(at, item >> 32 << 32 | u64::from(copy));
+                self.near.rows.insert(at, beside(item, copy));
                 row = copy;
                 at += 1;
                 room -= 1;
@@ -430,8 +447,7 @@ impl Beam {
         for &head in &start.heads {
             let row = graph.heads()[head as u32 as usize];
             if (row as usize) < lane.rows && self.meet(row) {
-                let item = head >> 32 << 32 | u64::from(row);
-                self.push(item, reach, start.target.apart);
+                self.push(beside(head, row), reach, start.target.apart);
             }
         }
         self.scored = self.met.len();
