@@ -492,6 +492,8 @@ def test_metadata_comes_back_as_it_was(tmp_path: Path) -> None:
         assert polars["string"].to_list() == ["ä", None, ""]
         assert polars["zoned"].dtype == pl.Datetime("us", "Europe/Berlin")
         assert isinstance(repr(other.search(np.eye(3), 1)), str)
+        for hits in (other.search(np.eye(3), 1), other.search_radius(np.eye(3), 2)):
+            assert pickle.loads(pickle.dumps(hits)).to_arrow().equals(hits.to_arrow())
         assert "and " in repr(other.get(["a"]))
 
 

@@ -582,6 +582,82 @@ print(reference.digest(index.ids, index.vectors, hits.ids, hits.distances))
     assert run_python(script, path).strip() == expected
 
 
+@pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize("labels", [False, True])
+def test_pickled_answers_are_the_same(
+    labels: bool, protocol: int, rng: np.random.Generator
+) -> None:
+    rows = rng.standard_normal((300, 5)).astype(np.float32)
+    ids = [f"row {i}" for i in range(300)] if labels else None
+    index = omendb.Index(rows, ids=ids, method="graph", seed=0)
+    index.remove(index.ids[:40])
+    hits: list[omendb.Hits | omendb.RadiusHits] = [
+        index.search(rows[:7], 4),
+        index.search(rows[:7], 4, method="graph"),
+        index.search(rows[0], 4),
+        index.search(rows[:0], 4),
+        index.search_radius(rows[:7], 1.5),
+        index.search_radius(rows[0], 1.5),
+        index.search_radius(rows[:7], 1e-9),
+        index.search_radius(rows[:0], 1.5),
+    ]
+    for one in hits:
+        for again in (
+            pickle.loads(pickle.dumps(one, protocol)),
+            pickle.loads(pickle.dumps(pickle.loads(pickle.dumps(one, protocol)), protocol)),
+            copy.copy(one),
+            copy.deepcopy(one),
+        ):
+            assert type(again) is type(one)
+            assert repr(again) == repr(one)
+            assert len(again) == len(one)
+            for name in ("ids", "distances", "exact", "offsets"):
+                if hasattr(one, name):
+                    expected, got = getattr(one, name), getattr(again, name)
+                    assert type(got) is type(expected)
+                    np.testing.assert_array_equal(got, expected)
+                    if isinstance(expected, np.ndarray):
+                        assert got.dtype == expected.dtype
+            assert again.to_arrow().equals(one.to_arrow())
+
+
+def test_pickled_answers_carry_their_own_lines_alone(rng: np.random.Generator) -> None:
+    rows = rng.standard_normal((2000, 3))
+    index = omendb.Index(rows, ids=[f"row {i}" for i in range(2000)])
+    assert len(pickle.dumps(index.search(rows[:1], 2))) < 2000
+
+
+def test_what_no_answers_were_pickled_as_is_refused() -> None:
+    index, labelled = omendb.Index(np.eye(3)), omendb.Index(np.eye(3), ids=list("abc"))
+    one = np.zeros((1, 1), np.int64)
+    make, (answers, exact) = labelled.search(np.eye(3), 2).__reduce__()
+    ids, distances, lines = answers
+    wrong: list[tuple[Any, ...]] = [
+        ((ids + 1, distances, lines), exact),
+        ((ids - 1, distances, lines), exact),
+        ((ids, distances[:1], lines), exact),
+        ((ids, distances, lines), exact[:1]),
+        ((ids[0], distances[0], lines), exact),
+        ((ids[0, 0], distances[0, 0], lines), exact),
+        ((ids, distances, lines[:9]), exact),
+        ((ids, distances, b""), exact),
+        ((ids.astype(np.int32), distances, None), exact),
+        ((ids, distances.astype(np.float16), None), exact),
+        ((ids, distances.tolist(), None), exact),
+    ]
+    for state in wrong:
+        with pytest.raises((ValueError, TypeError)):
+            make(*state)
+    make, (answers, offsets, single) = index.search_radius(np.eye(3), 1).__reduce__()
+    states = [([0, 1, 2, 3], True)]
+    states += [(offsets, False) for offsets in ([], [0], [0, 2, 1, 3], [1, 3], [0, 4], [-1, 3])]
+    for offsets, single in states:
+        with pytest.raises((ValueError, OverflowError)):
+            make(answers, offsets, single)
+    with pytest.raises(ValueError, match="pickled answers"):
+        make((one, np.zeros((1, 2)), None), [0, 1], False)
+
+
 # Filters ----------------------------------------------------------------------------------
 
 

@@ -7,11 +7,12 @@ use std::sync::Arc;
 
 use arrow_array::{ArrayRef, Float32Array, Float64Array, Int64Array, RecordBatch};
 use arrow_schema::{DataType, Field, Schema};
-use numpy::{Element, PyArray1, PyArrayDyn, PyArrayMethods};
+use numpy::{Element, PyArray1, PyArrayDyn, PyArrayMethods, PyUntypedArrayMethods};
 use pyo3::IntoPyObjectExt;
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyCapsule;
+use pyo3::types::{PyBytes, PyCapsule, PyTuple};
 
 use super::ids;
 use super::records::{self, SHOWN, convert, free_name, stream};
@@ -66,6 +67,9 @@ enum Ids {
     Labels(Vec<i64>, Arc<Table>, PyOnceLock<Py<PyAny>>),
 }
 
+/// Ids, which are labels of lines where there are such; distances; those lines as an Arrow stream.
+type Pickled<'py> = (Bound<'py, PyAny>, Bound<'py, PyAny>, Option<Bound<'py, PyBytes>>);
+
 /// Answers in a flat list, the lines of which are those of their arrays.
 struct Answers {
     ids: Ids,
@@ -103,6 +107,50 @@ impl Answers {
                 Ok(array.get_or_try_init(py, make)?.clone_ref(py))
             }
         }
+    }
+
+    fn pickled<'py>(&self, py: Python<'py>) -> PyResult<Pickled<'py>> {
+        let (ids, lines) = match &self.ids {
+            Ids::Plain(ids) => (ids.bind(py).clone(), None),
+            Ids::Labels(labels, table, _) => {
+                // The lines of these answers alone, which get labels from 0 on.
+                let mut lines = labels.clone();
+                lines.sort_unstable();
+                lines.dedup();
+                let place = |label: &i64| lines.partition_point(|other| other < label) as i64;
+                let places = array(py, &self.shape, labels.iter().map(place));
+                (places, Some(PyBytes::new(py, &table.to_bytes(&lines)?)))
+            }
+        };
+        Ok((ids, self.distances.bind(py).clone(), lines))
+    }
+
+    fn unpickled((ids, distances, lines): Pickled<'_>, offsets: Vec<usize>) -> PyResult<Self> {
+        let array = ids.cast::<PyArrayDyn<i64>>()?.readonly();
+        let (shape, labels) = (array.shape().to_vec(), array.as_array());
+        let same = if let Ok(distances) = distances.cast::<PyArrayDyn<f64>>() {
+            distances.shape() == shape
+        } else {
+            distances.cast::<PyArrayDyn<f32>>()?.shape() == shape
+        };
+        let whole = offsets.first() == Some(&0)
+            && offsets.is_sorted()
+            && offsets.last() == Some(&labels.len());
+        if !(same && whole) {
+            return Err(no_state());
+        }
+        let ids = match lines {
+            None => Ids::Plain(ids.unbind()),
+            Some(lines) => {
+                let table = Table::from_bytes(lines.as_bytes())?;
+                let labels: Vec<i64> = labels.iter().copied().collect();
+                if !table.holds(&labels) {
+                    return Err(no_state());
+                }
+                Ids::Labels(labels, Arc::new(table), PyOnceLock::new())
+            }
+        };
+        Ok(Self { ids, shape, distances: distances.unbind(), offsets })
     }
 
     fn len(&self) -> usize {
@@ -194,6 +242,10 @@ impl Answers {
     fn tables(&self, py: Python<'_>, title: &str) -> PyResult<[String; 2]> {
         Ok(records::tables(title, &self.lines(py, SHOWN)?, self.len() > SHOWN)?)
     }
+}
+
+fn no_state() -> PyErr {
+    PyValueError::new_err("expected the state of pickled answers")
 }
 
 /// The nearest rows of each query, nearest first.
@@ -349,6 +401,12 @@ impl Hits {
         super::report::plot(slf.as_any(), "distances", ax)
     }
 
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        let make = py.import("omendb._core")?.getattr("_hits")?;
+        let exact: Vec<u8> = self.exact.iter().map(|&exact| exact.into()).collect();
+        (make, (self.answers.pickled(py)?, PyBytes::new(py, &exact))).into_pyobject(py)
+    }
+
     fn __len__(&self) -> usize {
         self.queries()
     }
@@ -362,6 +420,21 @@ impl Hits {
         let [_, html] = self.tables(py)?;
         Ok(html)
     }
+}
+
+/// The answers that `Hits` were pickled as.
+#[pyfunction]
+#[pyo3(name = "_hits")]
+pub(super) fn unpickled_hits(answers: Pickled<'_>, exact: &[u8]) -> PyResult<Hits> {
+    let shape: Vec<usize> = answers.0.getattr("shape")?.extract()?;
+    let (single, k) = match shape[..] {
+        [k] if exact.len() == 1 => (true, k),
+        [queries, k] if exact.len() == queries => (false, k),
+        _ => return Err(no_state()),
+    };
+    let offsets = (0..=exact.len()).map(|query| query * k).collect();
+    let exact = exact.iter().map(|&exact| exact != 0).collect();
+    Ok(Hits { answers: Answers::unpickled(answers, offsets)?, exact, k, single })
 }
 
 /// All rows within a radius of each query, nearest first.
@@ -502,6 +575,11 @@ impl RadiusHits {
         stream(py, self.answers.lines(py, usize::MAX)?, requested_schema)
     }
 
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        let make = py.import("omendb._core")?.getattr("_radius_hits")?;
+        (make, (self.answers.pickled(py)?, &self.answers.offsets, self.single)).into_pyobject(py)
+    }
+
     fn __len__(&self) -> usize {
         self.queries()
     }
@@ -515,4 +593,18 @@ impl RadiusHits {
         let [_, html] = self.tables(py)?;
         Ok(html)
     }
+}
+
+/// The answers that `RadiusHits` were pickled as.
+#[pyfunction]
+#[pyo3(name = "_radius_hits")]
+pub(super) fn unpickled_radius_hits(
+    answers: Pickled<'_>,
+    offsets: Vec<usize>,
+    single: bool,
+) -> PyResult<RadiusHits> {
+    if single && offsets.len() != 2 {
+        return Err(no_state());
+    }
+    Ok(RadiusHits { answers: Answers::unpickled(answers, offsets)?, single })
 }

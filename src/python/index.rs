@@ -1360,6 +1360,8 @@ impl Index {
     /// ------
     /// ValueError
     ///     If an id is not in the index.
+    /// TypeError
+    ///     If the ids are of another type.
     ///
     /// Examples
     /// --------
@@ -1404,7 +1406,11 @@ impl Index {
     /// Raises
     /// ------
     /// ValueError
-    ///     If an id is not in the index or given twice. Nothing is removed then.
+    ///     If an id is not in the index or given twice.
+    /// TypeError
+    ///     If the ids are of another type.
+    /// RuntimeError
+    ///     If it is called by the progress callback of another edit. Nothing is removed where it fails.
     ///
     /// Examples
     /// --------
@@ -1444,7 +1450,11 @@ impl Index {
     /// Raises
     /// ------
     /// ValueError
-    ///     If a width, an id or a number is wrong. Nothing is updated then.
+    ///     If a width, an id or a number is wrong.
+    /// TypeError
+    ///     If the vectors are not real numbers or the ids of another type.
+    /// RuntimeError
+    ///     If it is called by the progress callback of another edit. Nothing is updated where it fails.
     ///
     /// Examples
     /// --------

@@ -75,7 +75,7 @@ mod _core {
     use pyo3::prelude::*;
 
     #[pymodule_export]
-    use super::hits::{Hits, RadiusHits};
+    use super::hits::{Hits, RadiusHits, unpickled_hits, unpickled_radius_hits};
     #[pymodule_export]
     use super::index::Index;
     #[pymodule_export]
