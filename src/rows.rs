@@ -12,12 +12,12 @@
 
 use std::any::Any;
 use std::marker::PhantomData;
-use std::ops::Range;
 use std::sync::Arc;
 
 use half::{bf16, f16};
 
 use crate::error::{Error, Result};
+use crate::kernels::float::{FEW_NUMBERS, dispatch};
 use crate::kernels::halves;
 use crate::region::{Region, Slice};
 use crate::scratch::Buffer;
@@ -268,94 +268,34 @@ impl<'a> Rows<'a> {
     /// Writes row `row` into `out`, widened to float64 without rounding.
     pub(crate) fn read(&self, row: usize, out: &mut [f64]) {
         assert_eq!(out.len(), self.dim);
-        self.read_apart::<false>(row..row + 1, out, self.dim);
+        self.read_padded::<false>(row, out);
     }
 
-    /// Writes some rows, `apart` numbers from one to the next, with zeros between them. Stops behind a
-    /// row that holds a number beyond [`LARGEST`], if that is to be `CHECKED`, and tells which.
-    #[inline(always)]
-    pub(crate) fn read_apart<const CHECKED: bool>(
-        &self,
-        rows: Range<usize>,
-        out: &mut [f64],
-        apart: usize,
-    ) -> Option<usize> {
-        match self.dtype {
-            DType::F32 => self.widen::<CHECKED, f32>(rows, out, apart, f64::from),
-            DType::F64 => self.widen::<CHECKED, f64>(rows, out, apart, |x| x),
-            DType::I8 => self.widen::<CHECKED, i8>(rows, out, apart, f64::from),
-            DType::U8 => self.widen::<CHECKED, u8>(rows, out, apart, f64::from),
-            DType::F16 if halves::are_quick() => self.each(rows, out, apart, |data, numbers| {
-                // SAFETY: `Rows` promises `dim` readable numbers from `data`, of which `numbers`
-                // are as many, and they are quick.
-                unsafe { halves::widen(data.cast(), numbers) };
-                !CHECKED || numbers.iter().all(|x| x.abs() <= LARGEST)
-            }),
-            DType::F16 => {
-                self.widen::<CHECKED, u16>(rows, out, apart, |bits| f64::from(half(bits)))
+    /// The same with zeros behind it where there is room. Tells whether all numbers are at most
+    /// [`LARGEST`], if that is to be `CHECKED`.
+    #[inline(never)] // in a caller's loop, what any number type may need would be made ready before it
+    pub(crate) fn read_padded<const CHECKED: bool>(&self, row: usize, out: &mut [f64]) -> bool {
+        let data = self.row_pointer(row);
+        let (numbers, rest) = out.split_at_mut(self.dim);
+        rest.fill(0.0);
+        // SAFETY: the row exists (checked by `row_pointer`), and `Rows` promises `dim` readable numbers
+        // in it, of which `numbers` are as many; every bit pattern is a value of each type here.
+        unsafe {
+            match self.dtype {
+                DType::F32 => widen::<CHECKED, f32>(data, numbers, f64::from),
+                DType::F64 => widen::<CHECKED, f64>(data, numbers, |x| x),
+                DType::I8 => widen::<CHECKED, i8>(data, numbers, f64::from),
+                DType::U8 => widen::<CHECKED, u8>(data, numbers, f64::from),
+                DType::F16 if halves::are_quick() => {
+                    halves::widen(data.cast(), numbers);
+                    !CHECKED || numbers.iter().all(|x| x.abs() <= LARGEST)
+                }
+                DType::F16 => widen::<CHECKED, u16>(data, numbers, |bits| f64::from(half(bits))),
+                DType::BF16 => widen::<CHECKED, u16>(data, numbers, |bits| {
+                    f64::from(f32::from_bits(u32::from(bits) << 16))
+                }),
             }
-            DType::BF16 => self.widen::<CHECKED, u16>(rows, out, apart, |bits| {
-                f64::from(f32::from_bits(u32::from(bits) << 16))
-            }),
         }
-    }
-
-    /// A loop of its own for each number type: in one for all, all would be made ready for each.
-    #[inline(always)]
-    fn widen<const CHECKED: bool, T: Copy>(
-        &self,
-        rows: Range<usize>,
-        out: &mut [f64],
-        apart: usize,
-        convert: impl Fn(T) -> f64,
-    ) -> Option<usize> {
-        crate::kernels::float::dispatch_many(
-            out.len(),
-            #[inline(always)]
-            || {
-                self.each(
-                    rows.clone(),
-                    out,
-                    apart,
-                    #[inline(always)]
-                    |data, numbers| {
-                        let data = data.cast::<T>();
-                        let mut fine = true;
-                        for (j, slot) in numbers.iter_mut().enumerate() {
-                            // SAFETY: `Rows` promises `dim` readable numbers from `data`, of which
-                            // `numbers` are as many, and every bit pattern is a value of `T` (all
-                            // are numbers).
-                            *slot = convert(unsafe { data.add(j).read_unaligned() });
-                            fine &= !CHECKED || slot.abs() <= LARGEST;
-                        }
-                        fine
-                    },
-                )
-            },
-        )
-    }
-
-    /// Has some rows written by `write`, as [`Rows::read_apart`] says; it tells whether one is fine.
-    #[inline(always)]
-    fn each(
-        &self,
-        rows: Range<usize>,
-        mut out: &mut [f64],
-        apart: usize,
-        write: impl Fn(*const u8, &mut [f64]) -> bool,
-    ) -> Option<usize> {
-        for row in rows {
-            let data = self.row_pointer(row);
-            let (here, later) = out.split_at_mut(apart);
-            let (numbers, rest) = here.split_at_mut(self.dim);
-            let fine = write(data, numbers);
-            rest.fill(0.0);
-            if !fine {
-                return Some(row);
-            }
-            out = later;
-        }
-        None
     }
 
     /// Checks that every number is finite and that its square will not overflow.
@@ -370,11 +310,25 @@ impl<'a> Rows<'a> {
         }
         let mut row = Buffer::filled(self.dim, 0.0);
         for i in 0..self.len {
-            if self.read_apart::<true>(i..i + 1, &mut row, self.dim).is_some() {
-                return Err(bad_row(&row, what, i));
+            if !self.read_padded::<true>(i, &mut row) {
+                return Err(self.bad(what, i));
             }
         }
         Ok(())
+    }
+
+    /// Names the number of a row that is not at most [`LARGEST`].
+    #[cold]
+    pub(crate) fn bad(&self, what: &'static str, row: usize) -> Error {
+        let mut numbers = vec![0.0; self.dim];
+        self.read(row, &mut numbers);
+        let bad = numbers.into_iter().find(|x| !(x.abs() <= LARGEST)).unwrap_or(f64::NAN);
+        let advice = if bad.is_finite() {
+            "magnitudes above 1e150 overflow when squared: divide the data by a constant"
+        } else {
+            "drop or impute such rows first, for example with numpy.isfinite(X).all(axis=1)"
+        };
+        Error::BadNumber { what, row, value: format!("{bad:?}"), advice }
     }
 }
 
@@ -444,16 +398,50 @@ impl<'a, T: Element, S: ndarray::Data<Elem = T>> TryFrom<&'a ndarray::ArrayBase<
     }
 }
 
-/// Names the number for which [`Rows::read_apart`] stopped.
-#[cold]
-pub(crate) fn bad_row(row: &[f64], what: &'static str, number: usize) -> Error {
-    let bad = row.iter().find(|x| !(x.abs() <= LARGEST)).copied().unwrap_or(f64::NAN);
-    let advice = if bad.is_finite() {
-        "magnitudes above 1e150 overflow when squared: divide the data by a constant"
-    } else {
-        "drop or impute such rows first, for example with numpy.isfinite(X).all(axis=1)"
-    };
-    Error::BadNumber { what, row: number, value: format!("{bad:?}"), advice }
+/// A loop of its own for each number type: in one for all, all would be made ready for each.
+///
+/// # Safety
+///
+/// As many numbers of the type as there are to be written are readable from `data`, aligned or not, and
+/// every bit pattern is one.
+#[inline(always)]
+unsafe fn widen<const CHECKED: bool, T: Copy>(
+    data: *const u8,
+    numbers: &mut [f64],
+    convert: impl Fn(T) -> f64,
+) -> bool {
+    let data = data.cast::<T>();
+    if numbers.len() <= FEW_NUMBERS {
+        // In parts of eight, which one loop over all would take longer to make ready for.
+        let (parts, rest) = numbers.as_chunks_mut::<8>();
+        let start = 8 * parts.len();
+        let mut fine = true;
+        for (i, part) in parts.iter_mut().enumerate() {
+            // SAFETY: as the caller says; an array lies as its numbers do.
+            let eight = unsafe { data.cast::<[T; 8]>().add(i).read_unaligned() };
+            *part = eight.map(&convert);
+            fine &= !CHECKED || part.iter().all(|x| x.abs() <= LARGEST);
+        }
+        for (j, slot) in rest.iter_mut().enumerate() {
+            // SAFETY: as the caller says.
+            *slot = convert(unsafe { data.add(start + j).read_unaligned() });
+            fine &= !CHECKED || slot.abs() <= LARGEST;
+        }
+        return fine;
+    }
+    dispatch(
+        #[inline(always)]
+        move || {
+            // Had by reference, the pointer would be read again for each number.
+            let mut fine = true;
+            for (j, slot) in numbers.iter_mut().enumerate() {
+                // SAFETY: as the caller says.
+                *slot = convert(unsafe { data.add(j).read_unaligned() });
+                fine &= !CHECKED || slot.abs() <= LARGEST;
+            }
+            fine
+        },
+    )
 }
 
 /// A number of half precision in float32, by operations that a compiler makes vectors of.

@@ -1,13 +1,12 @@
 //! Verdicts: distances in float64, on the caller's own numbers.
 
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::ops::Range;
 
 use super::{Answer, BRIEF, BRIEF_ROW, Goal};
 use crate::corpus::{CHUNK, Corpus};
-use crate::error::Result;
 use crate::kernels::float::{Judge, UNIT};
-use crate::rows::{Rows, bad_row};
+use crate::rows::Rows;
 use crate::scratch::{Buffer, One};
 use crate::selection::Selection;
 use crate::threads::Worker;
@@ -54,54 +53,70 @@ pub(super) fn all(
 
 const _: () = assert!(BRIEF / BRIEF_ROW <= CHUNK);
 
+/// The numbers of a few queries and rows, and what was found. On the heap, since what lies in a thread's
+/// own memory is taken from the stacks of all threads of the host.
+struct Kept {
+    numbers: Vec<f64>,
+    /// Where a line of the cache begins: what was just written is read again at once, which takes
+    /// longer where it lies across two.
+    start: usize,
+    near: Vec<Neighbor>,
+}
+
+impl Kept {
+    #[cold]
+    fn new() -> Self {
+        let numbers = vec![0.0; BRIEF + UNIT];
+        let start = numbers.as_ptr().align_offset(64).min(UNIT);
+        let near = vec![Neighbor { distance: 0.0, row: 0 }; BRIEF / BRIEF_ROW];
+        Self { numbers, start, near }
+    }
+}
+
 thread_local! {
-    /// The numbers of a few queries and rows, and what was found: kept from call to call. On the heap,
-    /// since what lies in a thread's own memory is taken from the stacks of all threads of the host.
-    static KEPT: RefCell<(Vec<f64>, Vec<Neighbor>)> = const { RefCell::new((vec![], vec![])) };
+    /// Kept from call to call.
+    static KEPT: Cell<Option<Box<Kept>>> = const { Cell::new(None) };
 }
 
 /// Answers a few queries from so few rows with as little ado as can be, by `found(neighbors)` for one
-/// after another; by nothing if a query is refused.
+/// after another; by nothing if a query holds a number beyond all: tells which.
 #[inline(always)]
 pub(super) fn brief(
     corpus: &Corpus<'_>,
     queries: &Rows<'_>,
     goal: Goal,
     mut found: impl FnMut(&[Neighbor]),
-) -> Result<()> {
+) -> Option<usize> {
+    // A thread that is ending keeps nothing.
+    let kept = KEPT.try_with(Cell::take).ok().flatten();
+    let mut kept = kept.unwrap_or_else(|| Box::new(Kept::new()));
+    let Kept { numbers, start, near } = &mut *kept;
     // Vectors are short here as a rule, and quicker judged with zeros behind them.
     let room = corpus.dim.next_multiple_of(UNIT);
-    let mut outcome = Ok(());
-    KEPT.with_borrow_mut(|(numbers, near)| {
-        if numbers.is_empty() {
-            *numbers = vec![0.0; BRIEF + UNIT];
-            *near = vec![Neighbor { distance: 0.0, row: 0 }; BRIEF / BRIEF_ROW];
-        }
-        // On lines of the cache: what was just written is read again at once, which takes longer where
-        // it lies across two.
-        let start = numbers.as_ptr().align_offset(64).min(UNIT);
-        let (asked, rest) = numbers[start..].split_at_mut(queries.len() * room);
-        let there = &mut rest[..corpus.rows * room];
-        if let Some(bad) = queries.read_apart::<true>(0..queries.len(), asked, room) {
-            outcome = Err(bad_row(&asked[bad * room..][..corpus.dim], "queries", bad));
-            return;
-        }
+    let (asked, rest) = numbers[*start..].split_at_mut(queries.len() * room);
+    let there = &mut rest[..corpus.rows * room];
+    // Cutting into equal parts would divide, which takes as long as a short distance.
+    let part = |i: usize| i * room..(i + 1) * room;
+    let bad = (0..queries.len()).find(|&i| !queries.read_padded::<true>(i, &mut asked[part(i)]));
+    if bad.is_none() {
         // There is one, or none.
         if let Some(chunk) = corpus.chunks.first() {
-            chunk.rows().read_apart::<false>(0..corpus.rows, there, room);
+            let rows = chunk.rows();
+            for i in 0..corpus.rows {
+                rows.read_padded::<false>(i, &mut there[part(i)]);
+            }
         }
         for i in 0..queries.len() {
-            let query = &asked[i * room..][..room];
-            let (mut row, mut count) = (0, 0);
+            let query = &asked[part(i)];
+            let mut count = 0;
             Judge::new(corpus.metric, query).distances(
                 there,
                 #[inline(always)]
-                |distance| {
-                    if corpus.is_allowed(row as usize) {
-                        near[count] = Neighbor { distance, row };
+                |row, distance| {
+                    if corpus.is_allowed(row) {
+                        near[count] = Neighbor { distance, row: row as u32 };
                         count += 1;
                     }
-                    row += 1;
                 },
             );
             let near = &mut near[..count];
@@ -112,6 +127,7 @@ pub(super) fn brief(
             };
             found(&near[..answers]);
         }
-    });
-    outcome
+    }
+    let _ = KEPT.try_with(|place| place.set(Some(kept)));
+    bad
 }

@@ -61,6 +61,16 @@ pub(crate) enum Goal {
     Within(f64),
 }
 
+impl Goal {
+    /// Answers of each query, where that is the same for all; or else 0.
+    pub(crate) fn answers(self, corpus: &Corpus<'_>) -> usize {
+        match self {
+            Self::Nearest(k) => k.min(corpus.candidates()),
+            Self::Within(_) => 0,
+        }
+    }
+}
+
 /// The answer of one query while it is found: exact distances only.
 #[derive(Debug)]
 enum Answer {
@@ -138,8 +148,15 @@ pub(crate) fn costs(corpus: Corpus<'_>, encoder: &Encoder, queries: usize) -> f6
     VERDICTS_NS + if candidates < rows { sweep.min(packed) } else { sweep }
 }
 
-/// Answers at once, by `found(neighbors)` for one query after another, if so little is asked that
-/// making ready would take longer; tells whether it was.
+/// Whether so little is asked that making ready would take longer than judging every row.
+#[inline(always)]
+pub(crate) fn is_brief(corpus: &Corpus<'_>, queries: &Rows<'_>) -> bool {
+    // Rows are read also where there is no query.
+    let read = queries.len().max(1).saturating_mul(1 + corpus.rows);
+    read.saturating_mul(BRIEF_ROW + corpus.dim) < BRIEF
+}
+
+/// Answers what [`is_brief`], by `found(neighbors)` for one query after another.
 ///
 /// # Errors
 ///
@@ -150,19 +167,16 @@ pub(crate) fn brief(
     queries: &Rows<'_>,
     goal: Goal,
     found: impl FnMut(&[Neighbor]),
-) -> Result<bool> {
-    // Rows are read also where there is no query.
-    let read = queries.len().max(1).saturating_mul(1 + corpus.rows);
-    let brief = read.saturating_mul(BRIEF_ROW + corpus.dim) < BRIEF;
-    if brief {
-        judge::brief(corpus, queries, goal, found)?;
-        corpus.count(|counts| {
-            counts.brief += queries.len();
-            counts.by_judge += queries.len();
-            counts.judged += (queries.len() * corpus.candidates()) as u64;
-        });
+) -> Result<()> {
+    if let Some(bad) = judge::brief(corpus, queries, goal, found) {
+        return Err(queries.bad("queries", bad));
     }
-    Ok(brief)
+    corpus.count(|counts| {
+        counts.brief += queries.len();
+        counts.by_judge += queries.len();
+        counts.judged += (queries.len() * corpus.candidates()) as u64;
+    });
+    Ok(())
 }
 
 /// Whether codes prune for most rows, as far as some of these can tell.

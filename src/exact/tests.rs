@@ -332,8 +332,9 @@ fn brief_answers_have_the_bits_of_the_definition() {
             let far = twins[0][twins[0].len() / 2].distance;
             for goal in [Goal::Nearest(3), Goal::Within(far)] {
                 let mut found = Vec::new();
-                let is_brief = brief(&corpus, &asked, goal, |near| found.push(near.to_vec()));
-                assert!(is_brief.unwrap() && found.len() == queries);
+                assert!(is_brief(&corpus, &asked));
+                brief(&corpus, &asked, goal, |near| found.push(near.to_vec())).unwrap();
+                assert_eq!(found.len(), queries);
                 for (found, twin) in found.iter().zip(&twins) {
                     let within = |near: &&Neighbor| near.distance <= far;
                     let expected: Vec<Neighbor> = match goal {

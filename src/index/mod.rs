@@ -3,8 +3,9 @@
 //! What a search sees is an immutable [`State`] behind an `Arc`. An edit builds the next state
 //! beside it, sharing all chunks it does not touch, and publishes it in one step: a search sees
 //! the old rows or the new ones, never half, and an edit that fails or is interrupted has changed
-//! nothing. What searches lock is held for the time it takes to copy a pointer, so that a fork inherits
-//! none that stays shut; edits wait for each other, and in the child of a fork that fell into one for ever.
+//! nothing. What searches lock is held for the time it takes to copy a pointer, or to answer from a few
+//! rows. Edits wait for each other, and would wait for ever in the child of a fork that fell into one, or
+//! into a search: there they are refused.
 
 #[cfg(feature = "table")]
 mod columns;
@@ -17,8 +18,10 @@ mod why_not;
 
 use std::collections::{HashMap, HashSet};
 use std::marker::PhantomData;
-use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Instant;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
+use std::time::{Duration, Instant};
+use std::{mem, process, thread};
 
 use crate::codes::{Codes, Encoder, Scratch};
 use crate::corpus::{CHUNK, Chunk, Corpus, PIECES, Store, Together, room, rows_of};
@@ -54,6 +57,8 @@ const STALE_PROBES: usize = 256;
 const REBUILD_SHARE: usize = 3;
 /// Where one row of so many is longer than the longest at the build, links for products are made anew.
 const BEYOND_SHARE: usize = 32;
+/// The searches that keep an edit from its end take microseconds.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// Queries that are put in an order together: so many starts are remembered.
 const ORDERED: usize = 8192;
 /// Answers, and which of them are exact.
@@ -99,6 +104,8 @@ pub struct Index<'a> {
     /// Held while an edit prepares the next state; never while a search runs.
     editing: Turns,
     published: RwLock<Published>,
+    /// The process that published last.
+    process: AtomicU32,
     /// What states hold of rows is borrowed for `'a`, and no shorter: an index of longer borrows is
     /// none of shorter ones, since `add` works through a shared reference.
     _rows: PhantomData<fn(&'a ()) -> &'a ()>,
@@ -253,8 +260,6 @@ impl Hits {
 
     /// The answers of the next query.
     fn push(&mut self, state: &State, list: &[Neighbor], exact: bool) {
-        self.ids.reserve(list.len());
-        self.distances.reserve(list.len());
         for &Neighbor { distance, row } in list {
             self.ids.push(state.id(row as usize));
             self.distances.push(distance);
@@ -483,6 +488,7 @@ impl<'a> Index<'a> {
             isa: Isa::current()?,
             editing: Turns::default(),
             published: RwLock::new(Published { state: Arc::new(state), places: None }),
+            process: process::id().into(),
             _rows: PhantomData,
         })
     }
@@ -611,8 +617,34 @@ impl<'a> Index<'a> {
         Arc::clone(&self.published().state)
     }
 
-    fn published(&self) -> std::sync::RwLockReadGuard<'_, Published> {
+    fn published(&self) -> RwLockReadGuard<'_, Published> {
         self.published.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for searches; not for those that a fork left behind in the parent process.
+    fn to_publish(&self) -> Result<RwLockWriteGuard<'_, Published>> {
+        let here = process::id();
+        if self.process.load(Ordering::Relaxed) == here {
+            return Ok(self.published.write().unwrap_or_else(PoisonError::into_inner));
+        }
+        let start = Instant::now();
+        let published = loop {
+            match self.published.try_write() {
+                Ok(published) => break published,
+                Err(TryLockError::Poisoned(published)) => break published.into_inner(),
+                Err(TryLockError::WouldBlock) if start.elapsed() < PATIENCE => {
+                    thread::sleep(PATIENCE / 1000);
+                }
+                Err(TryLockError::WouldBlock) => {
+                    return Err(Error::invalid(
+                        "this process was forked while another thread searched the index, so that \
+                         here the search never ends: search it, or edit a copy",
+                    ));
+                }
+            }
+        };
+        self.process.store(here, Ordering::Relaxed);
+        Ok(published)
     }
 
     fn edit(&self) -> Result<Turn<'_>> {
@@ -712,14 +744,31 @@ impl<'a> Index<'a> {
         hits: &mut Hits,
     ) -> Result<()> {
         let run = run.parts()?;
-        let (state, selection) = self.asked(queries, goal, options)?;
+        self.check_asked(queries, goal, options)?;
+        let published = self.published();
+        // Under the lock, if it takes no longer than two more references to the state would.
+        let state = &*published.state;
+        let corpus = self.corpus(state, state.live.as_deref());
+        if options.filter.is_none()
+            && options.method != Method::Graph
+            && state.store.is_none()
+            && exact::is_brief(&corpus, queries)
+        {
+            return Self::answer_briefly(state, &corpus, queries, goal, hits);
+        }
+        let (state, selection) = Self::seen(published, options)?;
         let corpus = self.corpus(&state, selection.as_deref());
         self.answer_from(&state, corpus, queries, goal, options, run, hits)
     }
 
     /// What a search sees, and the rows of it that may answer; refuses what cannot be answered.
-    #[inline(always)] // a small search takes less time than a few moves more
     fn asked(&self, queries: &Rows<'_>, goal: Goal, options: &Options<'_>) -> Result<Seen> {
+        self.check_asked(queries, goal, options)?;
+        Self::seen(self.published(), options)
+    }
+
+    #[inline(always)] // a small search takes less time than a few moves more
+    fn check_asked(&self, queries: &Rows<'_>, goal: Goal, options: &Options<'_>) -> Result<()> {
         match goal {
             Goal::Nearest(0) => return Err(Error::invalid("expected k of at least 1, got 0")),
             Goal::Within(radius) if radius.is_nan() => {
@@ -731,11 +780,13 @@ impl<'a> Index<'a> {
         if options.effort == Some(0) {
             return Err(Error::invalid("expected effort of at least 1, got 0"));
         }
-        let (state, places) = {
-            let published = self.published();
-            let places = options.filter.and_then(|_| published.places.clone());
-            (Arc::clone(&published.state), places)
-        };
+        Ok(())
+    }
+
+    fn seen(published: RwLockReadGuard<'_, Published>, options: &Options<'_>) -> Result<Seen> {
+        let places = options.filter.and_then(|_| published.places.clone());
+        let state = Arc::clone(&published.state);
+        drop(published);
         let selection = state.selection(options.filter, places.as_deref())?;
         if options.method == Method::Graph && state.seed.is_none() {
             return Err(Error::invalid(
@@ -746,9 +797,22 @@ impl<'a> Index<'a> {
         Ok((state, selection))
     }
 
+    #[inline(never)] // one piece for all
+    fn answer_briefly(
+        state: &State,
+        corpus: &Corpus<'_>,
+        queries: &Rows<'_>,
+        goal: Goal,
+        hits: &mut Hits,
+    ) -> Result<()> {
+        hits.begin(goal.answers(corpus));
+        exact::brief(corpus, queries, goal, |list| hits.push(state, list, true))?;
+        state.sound()
+    }
+
     /// The answers of one state, of which `explain`, `why_not` and `health` ask several things.
     #[allow(clippy::too_many_arguments)]
-    #[inline(always)] // as `asked`
+    #[inline(always)] // as `check_asked`
     fn answer_from(
         &self,
         state: &State,
@@ -759,15 +823,12 @@ impl<'a> Index<'a> {
         (threads, monitor): (usize, &mut dyn Monitor),
         hits: &mut Hits,
     ) -> Result<()> {
-        let k = match goal {
-            Goal::Nearest(k) => k.min(corpus.candidates()),
-            Goal::Within(_) => 0,
-        };
-        hits.begin(k);
         let walks = state.graph.is_some() && options.method == Method::Graph;
-        if !walks && exact::brief(&corpus, queries, goal, |list| hits.push(state, list, true))? {
-            return state.sound();
+        if !walks && exact::is_brief(&corpus, queries) {
+            return Self::answer_briefly(state, &corpus, queries, goal, hits);
         }
+        let k = goal.answers(&corpus);
+        hits.begin(k);
         let walked = match goal {
             Goal::Nearest(_) => {
                 self.walk(state, corpus, queries, k, options, (threads, monitor))?
@@ -1307,14 +1368,15 @@ impl<'a> Index<'a> {
             let rows = 0..next.rows();
             places = Some(Arc::new(rows.map(|row| (next.id(row), row as u32)).collect()));
         }
-        let mut published = self.published.write().unwrap_or_else(PoisonError::into_inner);
+        let _old; // states are large, and end when searches can go on
+        let mut published = self.to_publish()?;
         if let Some(places) = places {
             published.places = Some(places);
         } else if let Some(places) = &mut published.places {
             let new = ids.iter().zip(first as u32..).map(|(&id, row)| (id, row));
             Arc::make_mut(places).extend(new);
         }
-        published.state = Arc::new(next);
+        _old = mem::replace(&mut published.state, Arc::new(next));
         Ok(())
     }
 
@@ -1391,8 +1453,9 @@ impl<'a> Index<'a> {
         next.graph = self.new_graph(&next, threads, monitor)?;
         let places = (!next.ascending)
             .then(|| Arc::new((0..next.rows()).map(|row| (next.id(row), row as u32)).collect()));
-        let mut published = self.published.write().unwrap_or_else(PoisonError::into_inner);
-        *published = Published { state: Arc::new(next), places };
+        let _old;
+        let mut published = self.to_publish()?;
+        _old = mem::replace(&mut *published, Published { state: Arc::new(next), places });
         Ok(())
     }
 
@@ -1486,4 +1549,23 @@ fn check_linkable(metric: Metric) -> Result<()> {
         "a graph needs the metric euclidean, sqeuclidean, cosine or inner_product; {metric} is \
          searched exactly"
     )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_edit_does_not_wait_for_a_search_that_a_fork_left_behind() {
+        let rows = || Rows::from_vec(vec![1.0f32; 8], 2).unwrap();
+        let index = Index::new(rows(), Metric::Euclidean).unwrap();
+        let reader = index.published();
+        index.process.fetch_add(1, Ordering::Relaxed);
+        let refused = index.add(rows()).unwrap_err().to_string();
+        assert!(refused.contains("forked while another thread searched"), "{refused}");
+        assert!(index.remove(&[0, 1, 2]).is_err());
+        drop(reader);
+        assert_eq!(index.add(rows()).unwrap(), [4, 5, 6, 7]);
+        assert_eq!(index.process.load(Ordering::Relaxed), process::id());
+    }
 }

@@ -76,11 +76,8 @@ pub(crate) fn dispatch<R>(body: impl FnMut() -> R) -> R {
     }
 }
 
-/// The same where so few numbers may be looked at that the way there and back takes longer.
-#[inline(always)]
-pub(crate) fn dispatch_many<R>(numbers: usize, mut body: impl FnMut() -> R) -> R {
-    if numbers <= 64 { body() } else { dispatch(body) }
-}
+/// The way into an instruction set and back takes longer than it saves on so many numbers.
+pub(crate) const FEW_NUMBERS: usize = 64;
 
 /// Out of line: a caller that another instruction set is taken from need not make this ready.
 #[inline(never)]
@@ -208,22 +205,39 @@ impl<'a> Judge<'a> {
         )
     }
 
-    /// The distances of few rows that lie one after another.
+    /// The distances of few rows that lie one after another, by `found(row, distance)`.
+    #[inline(always)]
+    pub(crate) fn distances(&self, rows: &[f64], mut found: impl FnMut(usize, f64)) {
+        let dim = self.query.len();
+        assert!(dim > 0);
+        if rows.len() > FEW_NUMBERS {
+            return self.distances_of_more(rows, found);
+        }
+        // What cuts into equal parts divides first, which takes as long as a short distance.
+        let (mut row, mut rest) = (0, rows);
+        while let Some((here, others)) = rest.split_at_checked(dim) {
+            found(row, self.distance_of_few(here));
+            (row, rest) = (row + 1, others);
+        }
+    }
+
     #[inline(never)] // what calls it would make all metrics ready
-    pub(crate) fn distances(&self, rows: &[f64], mut found: impl FnMut(f64)) {
-        assert!(!self.query.is_empty());
-        dispatch_many(
-            rows.len(),
+    fn distances_of_more(&self, rows: &[f64], mut found: impl FnMut(usize, f64)) {
+        dispatch(
             #[inline(always)]
             || {
-                // What cuts into equal parts divides first, which takes as long as a short distance.
-                let mut rest = rows;
-                while let Some((row, others)) = rest.split_at_checked(self.query.len()) {
-                    found(self.distance_here(row));
-                    rest = others;
+                let (mut row, mut rest) = (0, rows);
+                while let Some((here, others)) = rest.split_at_checked(self.query.len()) {
+                    found(row, self.distance_here(here));
+                    (row, rest) = (row + 1, others);
                 }
             },
         );
+    }
+
+    #[inline(never)] // in a loop, what any metric may need would be made ready before it
+    fn distance_of_few(&self, row: &[f64]) -> f64 {
+        self.distance_here(row)
     }
 
     /// The same inside of [`dispatch`].
