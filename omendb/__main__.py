@@ -45,7 +45,8 @@ with --json, one object:
 SEARCH_KEYS = """\
 with --json, one object:
   path, metric, k   the file, its metric, and the answers of each query
-  ids, distances    a list for each query, nearest first
+  ids, distances    a list for each query, nearest first; null for a distance too
+                    large for the file's number type
   exact             of each query, whether its answers are proven
 """
 DEMO_KEYS = """\
@@ -137,13 +138,15 @@ def search(options: argparse.Namespace) -> int:
     queries = np.atleast_2d(load_queries(options.query_file))
     hits = index.search(queries, options.k, method=options.method, effort=options.effort)
     if options.json:
+        distances = hits.distances.astype(object)
+        distances[np.isinf(hits.distances)] = None  # JSON has no infinity
         print_json(
             {
                 "path": readable(options.file),
                 "metric": index.metric,
                 "k": options.k,
                 "ids": hits.ids.tolist(),
-                "distances": hits.distances.tolist(),
+                "distances": distances.tolist(),
                 "exact": np.atleast_1d(hits.exact).tolist(),
             }
         )
@@ -215,8 +218,7 @@ def print_line(line: str) -> None:
 
 def print_json(facts: dict[str, Any]) -> None:
     """Print one JSON object; NaN, which is none, would be a fault."""
-    json.dump(facts, sys.stdout, allow_nan=False, default=str)
-    print()
+    print(json.dumps(facts, allow_nan=False, default=str))  # whole, or nothing where it fails
 
 
 def positive(text: str) -> int:

@@ -132,17 +132,19 @@ class Documents:
 
     def remove(self, ids: Iterable[str] | None = None) -> None:
         """Remove the rows of these ids that there are, or all rows."""
+        given = None if ids is None else _once(ids)
         with self.lock:
             if self.index is not None:
-                given = self.index.ids.tolist() if ids is None else dict.fromkeys(ids)
+                given = self.index.ids.tolist() if given is None else given
                 self.index.remove([id for id in given if id in self.index])
 
     def get(self, ids: Iterable[str]) -> list[Row]:
         """Give the rows of these ids that there are, in their order, each once."""
+        given = _once(ids)
         with self.lock:
             if self.index is None:
                 return []
-            known = [id for id in dict.fromkeys(ids) if id in self.index]
+            known = [id for id in given if id in self.index]
             return _rows(self.index.get(known).to_arrow())
 
     def all(self) -> list[Row]:
@@ -202,6 +204,13 @@ def check_count(name: str, value: object) -> None:
         raise TypeError(f"expected {name} to be an integer, got {type(value).__name__}")
     if value < 1:
         raise ValueError(f"expected {name} to be at least 1, got {value}")
+
+
+def _once(ids: Iterable[str]) -> list[str]:
+    """Ids without those that come again."""
+    if isinstance(ids, str):  # whose letters may be ids
+        raise TypeError(f"expected a list of ids, got the string {ids!r}: pass [{ids!r}]")
+    return list(dict.fromkeys(ids))
 
 
 def encoded(row: Row) -> str:

@@ -141,6 +141,9 @@ def _index_ids(pandas: Any, index: Any) -> Any:
         return None
     if isinstance(index, pandas.MultiIndex):
         raise ValueError(f"an index of several levels cannot be the ids: {advice}")
+    missing = np.flatnonzero(index.isna())
+    if len(missing):
+        raise _null(int(missing[0]), "the frame's index")
     if not index.is_unique:
         twice = index[index.duplicated()][0]
         raise ValueError(
@@ -311,7 +314,8 @@ def _block(frame: Any) -> NDArray[Any]:
             )
         if not isinstance(column.dtype, np.dtype):  # a type of pandas, with its own missing values
             _check_missing(column, name)
-            column = column.astype(column.dtype.numpy_dtype)
+            own = column.dtype  # a sparse one calls it otherwise
+            column = column.astype(own.subtype if hasattr(own, "subtype") else own.numpy_dtype)
         columns.append(column.to_numpy())
     return np.column_stack(columns)
 

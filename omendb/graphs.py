@@ -555,7 +555,7 @@ def knn_graph(
         answers. "approximate" compares a row with those in the cells near it, as many as a sample
         of the rows tells to be needed, and may miss some; where that is no less work, as for
         metrics other than "euclidean", "sqeuclidean" and "cosine", it is "exact". "auto" is "exact"
-        up to 500,000 rows.
+        below 500,000 rows.
     recall : float, default=0.99
         For "approximate": the mean share of the true neighbours to find, above 0 and up to 1. What
         was reached, measured on five hundred rows, is the result's `recall`.
@@ -631,6 +631,17 @@ def _rows_of(ids: NDArray[Any], found: NDArray[Any]) -> NDArray[np.int64]:
     return order[np.searchsorted(ids, found, sorter=order)].astype(np.int64, copy=False)
 
 
+def _from_first(vectors: NDArray[Any], rows: NDArray[np.int64], metric: str) -> _Floats:
+    """Distances of some rows from the first of them."""
+    found: list[NDArray[Any]] = []
+    for start in range(0, len(rows), _BLOCK):
+        part = rows[start : start + _BLOCK]
+        # An index of these rows alone: a filter would look at all rows for each group.
+        hits = Index(vectors[part], metric=metric).search(vectors[rows[0]], len(part))
+        found.append(hits.distances[np.argsort(hits.ids)])
+    return np.concatenate(found)
+
+
 class Duplicates:
     """Groups of rows that are nearly equal, made by `duplicates`.
 
@@ -673,12 +684,8 @@ class Duplicates:
         self.groups: list[NDArray[Any]] = [ids[rows] for rows in members]
         self.distances: list[_Floats] = []
         if members:
-            index = _numbered(index)
-            numbers, firsts = index.ids, index.vectors[inside[starts]]
-            for first, rows in zip(firsts, members, strict=True):
-                hits = index.search(first, len(rows), method="exact", filter=numbers[rows])
-                # Back into the order of the rows.
-                self.distances.append(hits.distances[np.argsort(_rows_of(numbers, hits.ids))])
+            vectors = index.vectors
+            self.distances = [_from_first(vectors, rows, self.metric) for rows in members]
 
     def __len__(self) -> int:
         """Return the number of groups."""

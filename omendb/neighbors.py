@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from numbers import Integral, Real
 from typing import Any, Literal, Self, TypeAlias, overload
@@ -80,7 +81,7 @@ class NearestNeighbors(BaseEstimator):
         "auto", "exact" and "brute", scikit-learn's name for it, compare with every row. "graph"
         builds a graph of near rows in `fit`, tunes it to `target_recall`, and walks through it in
         `kneighbors`: faster on large data, at the price of some missed neighbours. Radius methods
-        are always exact.
+        are always exact, and so are "manhattan" and "chebyshev", with which `fit` refuses "graph".
     metric : str, default="minkowski"
         "euclidean" ("l2"), "sqeuclidean", "cosine", "inner_product" ("ip", "dot"; the distance
         is the negative product), "manhattan" ("l1", "cityblock"), "chebyshev" ("linf"), or
@@ -177,12 +178,25 @@ class NearestNeighbors(BaseEstimator):
         Raises
         ------
         ValueError
-            If a parameter, the shape of `X` or one of its values (NaN, infinity) does not fit.
+            If a parameter, the shape of `X` or one of its values (NaN, infinity) does not fit, or
+            `X` holds complex numbers or texts. A fitted estimator stays as it was.
         TypeError
-            If `X` is sparse or does not hold real numbers.
+            If `X` is sparse, or holds dates or objects that are no numbers.
         """
-        self._validate_params()
-        return self._fit_rows(self._validated(X, reset=True))
+        with self._all_or_nothing():
+            self._validate_params()
+            return self._fit_rows(self._validated(X, reset=True))
+
+    @contextmanager
+    def _all_or_nothing(self) -> Iterator[None]:
+        """Leave the estimator as it was where fitting it fails or is interrupted."""
+        # scikit-learn writes down the columns of `X` before it looks at the numbers.
+        before = vars(self).copy()
+        try:
+            yield
+        except BaseException:
+            self.__dict__ = before
+            raise
 
     def _fit_rows(self, vectors: NDArray[Any]) -> Self:
         """Index rows that scikit-learn has looked at."""
@@ -676,7 +690,8 @@ class _Supervised(NearestNeighbors):
 
     def _weighted(self, X: ArrayLike | None) -> tuple[NDArray[np.int64], NDArray[Any] | None]:
         """Neighbours of each query and their weights, of shape (n_queries, n_neighbors)."""
-        distances, rows = self._k_nearest(X, None)
+        found, rows = self._k_nearest(X, None)
+        distances = found.astype(np.float64)  # as scikit-learn's: float32 overflows long before
         self._check_weights(self.effective_metric_)  # weights may be others than in fit
         if callable(self.weights):
             weights = np.asarray(self.weights(distances), dtype=float)
@@ -689,11 +704,11 @@ class _Supervised(NearestNeighbors):
         if self.weights != "distance":
             return rows, None
         with np.errstate(divide="ignore", over="ignore"):
-            inverse = 1.0 / distances.astype(np.float64)  # float32 would overflow long before
+            inverse = 1.0 / distances
         # Where some neighbour is in the same place, only such neighbours count.
         same = np.isinf(inverse)
-        found = same.any(axis=1)
-        inverse[found] = same[found]
+        some = same.any(axis=1)
+        inverse[some] = same[some]
         return rows, inverse
 
 
@@ -750,22 +765,23 @@ class KNeighborsClassifier(ClassifierMixin, _Supervised):
         self : KNeighborsClassifier
             The fitted estimator.
         """
-        vectors, targets = self._checked(X, y)
-        check_classification_targets(targets)
-        self.outputs_2d_ = targets.ndim == 2 and targets.shape[1] > 1
-        if targets.ndim == 2 and not self.outputs_2d_:
-            warnings.warn(
-                f"expected targets of 1 dimension, got a column of shape {targets.shape}, which is "
-                "taken for them: use y.ravel()",
-                DataConversionWarning,
-                stacklevel=2,
-            )
-        columns = targets.reshape(len(targets), -1)
-        found = [np.unique(column, return_inverse=True) for column in columns.T]
-        classes = [classes for classes, _ in found]
-        self._codes = [codes for _, codes in found]
-        self.classes_ = classes if self.outputs_2d_ else classes[0]
-        return self._fit_rows(vectors)
+        with self._all_or_nothing():
+            vectors, targets = self._checked(X, y)
+            check_classification_targets(targets)
+            self.outputs_2d_ = targets.ndim == 2 and targets.shape[1] > 1
+            if targets.ndim == 2 and not self.outputs_2d_:
+                warnings.warn(
+                    f"expected targets of 1 dimension, got a column of shape {targets.shape}, "
+                    "which is taken for them: use y.ravel()",
+                    DataConversionWarning,
+                    stacklevel=2,
+                )
+            columns = targets.reshape(len(targets), -1)
+            found = [np.unique(column, return_inverse=True) for column in columns.T]
+            classes = [classes for classes, _ in found]
+            self._codes = [codes for _, codes in found]
+            self.classes_ = classes if self.outputs_2d_ else classes[0]
+            return self._fit_rows(vectors)
 
     def predict(self, X: ArrayLike | None) -> NDArray[Any]:
         """Give the class of each query; the first of those that have as many votes.
@@ -860,10 +876,11 @@ class KNeighborsRegressor(RegressorMixin, _Supervised):
         self : KNeighborsRegressor
             The fitted estimator.
         """
-        vectors, targets = self._checked(X, y, y_numeric=True)
-        assert_all_finite(targets, input_name="y")  # None among objects has become NaN
-        self._y = targets
-        return self._fit_rows(vectors)
+        with self._all_or_nothing():
+            vectors, targets = self._checked(X, y, y_numeric=True)
+            assert_all_finite(targets, input_name="y")  # None among objects has become NaN
+            self._y = targets
+            return self._fit_rows(vectors)
 
     def predict(self, X: ArrayLike | None) -> NDArray[Any]:
         """Give the mean target of each query's neighbours.

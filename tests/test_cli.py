@@ -174,6 +174,19 @@ def test_one_query_may_be_a_flat_array(
     assert from_json(capsys)["ids"] == [[7]]
 
 
+def test_a_distance_beyond_float32_is_null(
+    tmp_path: Path, queries: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "far.omen"
+    far = np.zeros((2, DIM), np.float32)
+    far[1] = 1e25
+    omendb.Index(far, metric="sqeuclidean").save(path)
+    assert run("search", path, "--query-file", queries, "--json") == 0
+    facts = from_json(capsys)
+    assert facts["ids"] == [[0, 1]] * 3
+    assert [near is None for near in facts["distances"][0]] == [False, True]
+
+
 @pytest.mark.parametrize("kind", ["text", "UUID"])
 def test_a_file_with_ids_of_ones_own_and_metadata_is_told_of_verified_and_searched(
     kind: str, tmp_path: Path, rows: Array, queries: Path, capsys: pytest.CaptureFixture[str]

@@ -26,6 +26,7 @@ from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
+from omendb import neighbors
 from omendb.neighbors import (
     KNeighborsClassifier,
     KNeighborsRegressor,
@@ -163,6 +164,24 @@ def test_very_small_distances_are_weights_too(dtype: str) -> None:
     assert_allclose(ours.predict(Q), theirs.predict(Q), rtol=1e-5)
     classifier = KNeighborsClassifier(3, weights="distance").fit(X, [0, 1, 0])
     assert_allclose(classifier.predict_proba(Q), [[0.4, 0.6]], rtol=1e-5)
+
+
+def test_a_callable_gets_distances_in_double_precision() -> None:
+    X, y, Q = np.array([[0], [12], [13]], np.float32), [1, 2, 3], np.array([[25]], np.float32)
+    for kind in ("Regressor", "Classifier"):
+        ours, theirs = (
+            getattr(module, f"KNeighbors{kind}")(2, weights=lambda d: np.exp(-(d**2))).fit(X, y)
+            for module in (neighbors, reference)
+        )
+        assert_allclose(ours.predict(Q), theirs.predict(Q))
+
+
+@pytest.mark.parametrize("estimator", [KNeighborsClassifier, KNeighborsRegressor])
+def test_targets_and_rows_are_of_one_fit(estimator: Any) -> None:
+    ours = estimator(1).fit([[0.0], [1], [2], [3]], [0, 1, 2, 3])
+    with pytest.raises(ValueError, match="row 1"):
+        ours.fit([[0.0, 0], [1e200, 0], [2, 0], [3, 0]], [[3, 0], [2, 0], [1, 0], [0, 0]])
+    assert_array_equal(ours.predict([[0.0], [3]]), [0, 3])
 
 
 def test_targets_that_are_no_dense_numbers_are_refused_by_fit() -> None:

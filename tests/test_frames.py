@@ -220,6 +220,7 @@ def test_a_block_of_columns_is_a_vector(rng: np.random.Generator) -> None:
         (wide, ["x", "ÿ", 2, "n"]),
         (text.convert_dtypes(), columns),
         (text.convert_dtypes(dtype_backend="pyarrow"), columns),
+        (text.astype({"x": pd.SparseDtype(float), "n": pd.SparseDtype("int8", 0)}), columns),
         (pl.from_pandas(text), columns),
         (pa.Table.from_pandas(text), columns),
     ]
@@ -294,7 +295,7 @@ def test_ids_of_every_kind_work_everywhere(kind: str, rng: np.random.Generator) 
         index.add(values[:1], ids=ids[:1])
     with pytest.raises(ValueError, match="twice"):
         index.remove([ids[0], ids[0]])
-    with pytest.raises(ValueError, match="give ids="):
+    with pytest.raises(ValueError, match="give them, by ids="):
         index.add(values[:1])
     assert index.search(values[:1], 1, filter=[]).ids.shape == (1, 0)
     assert len(index) == N
@@ -1065,6 +1066,31 @@ BAD_VECTORS: dict[str, tuple[str, Callable[[Array], list[Any]]]] = {
 }
 
 
+@pytest.mark.parametrize("dtype", [object, "str", "string", "string[pyarrow]"])
+def test_a_frame_of_no_rows_says_of_what_kind_its_ids_are(dtype: Any) -> None:
+    frame = pd.DataFrame(
+        {"x": [1.0, 2.0], "y": [3.0, 4.0], "id": pd.Series(["a", "b"], dtype=dtype)}
+    )
+    index = omendb.Index.from_frame(frame[:0], vector=["x", "y"], id="id")
+    index.add_frame(frame)
+    assert index.ids.tolist() == ["a", "b"]
+    assert len(index.get([])) == len(index.get(np.array([], object))) == 0
+    assert len(omendb.Index(np.eye(2)).get(np.array([], object))) == 0
+
+
+def test_metadata_of_any_kind_is_shown() -> None:
+    """Also a null in what is called as distances are, and a zone that only other tables know."""
+    times = pa.array([0, 10**15], pa.timestamp("us", "utc"))
+    far = pa.array([None, 1e-9])
+    table = pa.table({"v": fixed(np.eye(2)), "distance": far, "time": times})
+    index = omendb.Index.from_frame(table, vector="v")
+    first, second = repr(index.get([0, 1])).splitlines()[2:]
+    assert "1970-01-01T00:00:00Z" in first
+    assert "0.000000" not in first
+    assert "1e-9" in second
+    assert "2001-09-09T01:46:40Z" in repr(index.search([0.0, 1.0], 1))
+
+
 def test_what_pandas_means_by_missing_names_its_row() -> None:
     rows = list(np.eye(3, 2))
     for missing in (None, np.nan, pd.NA, pd.NaT):
@@ -1080,7 +1106,15 @@ def test_what_pandas_means_by_missing_names_its_row() -> None:
     ):
         with pytest.raises(ValueError, match="row 1 of the column 'n' is null"):
             omendb.Index.from_frame(frame.assign(n=ids), vector="v", id="n")
-    for kind in ("Int64", "Float64"):
+    for labels in (
+        pd.Index(["a", None, "c"]),
+        pd.Index([None, "b", None], dtype=object)[[1, 0, 2]],
+        pd.Index([7, None, 9], dtype="Int64"),
+        pd.CategoricalIndex(["a", None, "c"]),
+    ):
+        with pytest.raises(ValueError, match="row 1 of the frame's index is null"):
+            omendb.Index.from_frame(frame.set_axis(labels), vector="v")
+    for kind in ("Int64", "Float64", "Sparse[float]"):
         frame["y"] = pd.array([1, 2, None], dtype=kind)
         with pytest.raises(ValueError, match="row 2 of the column 'y' is null"):
             omendb.Index.from_frame(frame, vector=["x", "y"])

@@ -646,6 +646,15 @@ def test_duplicates_of_mostly_equal_rows_take_little_memory(rng: np.random.Gener
     assert grown < 60_000  # KiB; the pairs alone would take 7 GB
 
 
+def test_groups_have_the_distances_of_searches(rng: np.random.Generator) -> None:
+    rows = rng.integers(-60, 60, (2_000, 8)).astype(np.int8)
+    index = omendb.Index(rows)
+    groups = omendb.graphs.Duplicates(index, np.arange(2_000) // 3 * 3, 1.0)
+    for group, away in zip(groups.groups, groups.distances, strict=True):
+        hits = index.search(rows[group[0]], len(group), filter=group)
+        np.testing.assert_array_equal(np.sort(away), hits.distances)
+
+
 def test_duplicates_come_as_a_frame() -> None:
     pytest.importorskip("pandas")
     frame = omendb.duplicates([[0.0], [5.0], [0.0], [5.1]], 0.2, "euclidean").to_pandas()

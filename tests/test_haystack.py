@@ -286,6 +286,8 @@ def test_parameters_are_checked() -> None:
         OmenEmbeddingRetriever(other)
     with pytest.raises(ValueError, match="path"):
         store.save_to_disk()
+    with pytest.raises(TypeError, match="expected a list of ids"):
+        store.delete_documents("fox")
 
 
 def test_float32_takes_half_and_rounds(tmp_path: Path) -> None:

@@ -243,6 +243,17 @@ def test_ids_are_kept_made_and_replaced(embedding: Embeddings) -> None:
     assert [document.id for document in store.similarity_search("a")] == ["1"]
 
 
+def test_one_string_is_no_list_of_ids(embedding: Embeddings) -> None:
+    store = OmenVectorStore(embedding)
+    wrong: Any = "fox"
+    for texts in ([], ["1", "2", "3"]):
+        store.add_texts(texts, ids=list("fox")[: len(texts)])
+        for method in (store.delete, store.get_by_ids):
+            with pytest.raises(TypeError, match=r"expected a list of ids.* pass \['fox'\]"):
+                method(wrong)
+        assert len(store.index or []) == len(texts)
+
+
 def test_from_documents_keeps_ids_and_metadata(embedding: Embeddings) -> None:
     documents = [Document("ä\N{SNOWMAN}\0", id="ö", metadata={"é": [1, 2.5, None, {"x": "y"}]})]
     store = OmenVectorStore.from_documents(documents, embedding, metric="euclidean")

@@ -380,13 +380,15 @@ def test_defaults_of_none_must_be_given_to_the_method() -> None:
     assert nn.radius_neighbors(Q, 2.0)[1].shape == (N_QUERIES,)
 
 
-def test_sparse_complex_and_text_input_are_errors() -> None:
+def test_sparse_input_and_what_is_no_real_number_are_errors() -> None:
     with pytest.raises(TypeError, match="dense data is required"):
         NearestNeighbors().fit(csr_matrix(np.eye(3)))
     with pytest.raises(ValueError, match="Complex data not supported"):
         NearestNeighbors().fit(np.eye(3) * 1j)
     with pytest.raises(ValueError, match="not compatible"):
         NearestNeighbors().fit(np.array([["a", "b"]]))
+    with pytest.raises(TypeError, match="real numbers"):
+        NearestNeighbors().fit(np.array([["2020-02-29"]], dtype="datetime64[D]"))
 
 
 def test_pickling_keeps_the_answers() -> None:
@@ -446,6 +448,36 @@ def test_refitting_replaces_everything() -> None:
     assert not hasattr(nn, "recall_")
     with pytest.raises(ValueError, match="call fit again"):
         nn.set_params(algorithm="graph").kneighbors(np.eye(5))
+
+
+def test_a_fit_that_fails_changes_nothing() -> None:
+    nn = NearestNeighbors(n_neighbors=1)
+    for bad in ([[0.0, 0], [1e200, 0]], [[np.nan]]):
+        with pytest.raises(ValueError, match=r"1e200|NaN"):
+            nn.fit(bad)
+        with pytest.raises(NotFittedError):
+            nn.kneighbors([[0.0]])
+    nn.fit([[0.0], [1.0]])
+    with pytest.raises(ValueError, match="1e200"):
+        nn.fit([[0.0, 0], [1e200, 0]])
+    assert nn.kneighbors([[0.9]])[1].tolist() == [[1]]
+
+
+def test_interrupted_tuning_leaves_the_graph_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Interrupted(list[Any]):
+        def __init__(self, rows: Any, **options: Any) -> None:
+            super().__init__(rows)
+
+        def tune(self, *arguments: Any, **options: Any) -> None:
+            raise KeyboardInterrupt
+
+    nn = NearestNeighbors(n_neighbors=1, algorithm="graph").fit(np.eye(5))
+    index, recall = nn._index, nn.recall_
+    monkeypatch.setattr("omendb.neighbors.Index", Interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        nn.fit(np.zeros((9, 5)))
+    assert nn._index is index
+    assert (nn.recall_, nn.n_samples_fit_) == (recall, 5)
 
 
 def test_omendb_needs_scikit_learn_for_its_estimators_only() -> None:
