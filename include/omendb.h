@@ -9,8 +9,10 @@
  * - An index is a handle: NULL, one that was freed, and a pointer to something else are found out and
  *   are OMEN_INVALID_HANDLE.
  * - Any thread may call any function at any time, on the same index too; a thread that frees an index
- *   need not wait for the others. A callback may call any function, but for edits of an index from the
- *   cancel callback of an edit of the same one.
+ *   need not wait for the others. A callback may call any function, but no edit or omen_save of an
+ *   index from the cancel callback of one of these on the same index (they are refused); and two threads
+ *   that edit two indexes, each in the callback of an edit of the other's, wait for each other for ever.
+ *   What a cancel callback calls asks none itself.
  * - Memory is the caller's: arrays that come are read during the call (omen_borrow says otherwise of
  *   its own), results go to where the caller points, and there is nothing to free but indexes.
  * - Arrays have the length that is said, rows one after another, row_stride bytes apart where that is
@@ -271,7 +273,7 @@ typedef struct {
 
 /**
  * Asked about every 25 ms during a long call, on the thread that made it, how much is done of the
- * total. Not 0 stops the call. It may search the index but must not change or free it.
+ * total, and while the call waits for an edit of another thread. Not 0 stops the call.
  */
 typedef int32_t (*omen_cancel)(void *context, uint64_t done, uint64_t total);
 
@@ -492,7 +494,9 @@ omen_status omen_save(const omen_index *index,
  * Opens a file that omen_save, or another face of omendb, wrote, and writes a handle to *index. The
  * file stays mapped: rows are read, and checked, when they are first needed, or all at once where
  * verify is not 0. Vectors and queries have the dtype of the file (omen_stats tells it) and no row_stride.
- * Threads: any.
+ * Whoever cuts the file short or writes into it meanwhile ends the process or changes answers; omen_save
+ * replaces it, which does neither. Ids of another type and metadata, which files from Python may hold, are
+ * left out: the ids are 0 to n - 1 then, and what omen_save writes has neither. Threads: any.
  */
 omen_status omen_load(const char *path,
                       int32_t verify,

@@ -11,7 +11,7 @@
 #![allow(clippy::missing_safety_doc)] // the header's first comment says it once for all
 #![allow(clippy::doc_markdown, rustdoc::broken_intra_doc_links)] // comments are those of a C header
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ffi::{CStr, CString, OsStr, c_char, c_void};
 use std::mem::offset_of;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -202,7 +202,7 @@ pub struct omen_statistics {
 }
 
 /// Asked about every 25 ms during a long call, on the thread that made it, how much is done of the
-/// total. Not 0 stops the call. It may search the index but must not change or free it.
+/// total, and while the call waits for an edit of another thread. Not 0 stops the call.
 pub type omen_cancel =
     Option<unsafe extern "C" fn(context: *mut c_void, done: u64, total: u64) -> i32>;
 
@@ -282,8 +282,11 @@ unsafe impl Send for Cancel {}
 
 impl Monitor for Cancel {
     fn poll(&mut self, done: u64, total: u64) -> bool {
+        ASKING.set(ASKING.get() + 1);
         // SAFETY: whoever set it says that it can be called until another is set.
-        unsafe { (self.ask)(self.context, done, total) == 0 }
+        let go_on = unsafe { (self.ask)(self.context, done, total) == 0 };
+        ASKING.set(ASKING.get() - 1);
+        go_on
     }
 }
 
@@ -316,6 +319,9 @@ fn invalid<T>(message: impl Into<String>) -> Outcome<T> {
 }
 
 thread_local! {
+    /// Callbacks that this thread is in: what they call asks none, or a long search in one would ask it
+    /// again, and so on without end.
+    static ASKING: Cell<u32> = const { Cell::new(0) };
     static MESSAGE: RefCell<CString> = RefCell::default();
     /// Answers of the last search: their memory is used again.
     static HITS: RefCell<Hits> = RefCell::default();
@@ -417,7 +423,7 @@ impl omen_index {
         if threads != 0 {
             run = run.threads(usize::try_from(threads).unwrap_or(usize::MAX));
         }
-        if !self.cancels.load(Ordering::Acquire) {
+        if !self.cancels.load(Ordering::Acquire) || ASKING.get() > 0 {
             return work(run);
         }
         let mut cancel = *self.cancel.lock().unwrap_or_else(PoisonError::into_inner);
@@ -1042,7 +1048,9 @@ pub unsafe extern "C" fn omen_save(index: *const omen_index, path: *const c_char
 /// Opens a file that omen_save, or another face of omendb, wrote, and writes a handle to *index. The
 /// file stays mapped: rows are read, and checked, when they are first needed, or all at once where
 /// verify is not 0. Vectors and queries have the dtype of the file (omen_stats tells it) and no row_stride.
-/// Threads: any.
+/// Whoever cuts the file short or writes into it meanwhile ends the process or changes answers; omen_save
+/// replaces it, which does neither. Ids of another type and metadata, which files from Python may hold, are
+/// left out: the ids are 0 to n - 1 then, and what omen_save writes has neither. Threads: any.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn omen_load(
     path: *const c_char,

@@ -234,6 +234,11 @@ impl Encoder {
                 }
             },
         );
+        // Rows near such a mean would have codes, and rows that have some are not looked at for numbers
+        // that are refused.
+        if !(float::max_abs(&encoder.mean) <= LARGEST / 2.0) {
+            return None;
+        }
         encoder.mean_norm = float::dot(&encoder.mean, &encoder.mean).sqrt();
         let mut most = 0.0f64;
         for row in sample.chunks_exact_mut(dim) {

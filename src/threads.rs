@@ -7,13 +7,14 @@
 //! The calling thread always works too, and it alone talks to the caller's [`Monitor`]: in Python
 //! that is the thread which may raise `KeyboardInterrupt`.
 
+use std::any::Any;
 use std::cell::{Cell, RefCell};
-use std::process;
-use std::ptr;
+use std::marker::PhantomData;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
-use std::thread;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
+use std::{mem, process, ptr, thread};
 
 use rayon::ThreadPool;
 
@@ -241,27 +242,13 @@ pub(crate) fn run<T: Send>(
                 *slot.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(result);
             }
         };
-        let running = AtomicUsize::new(0);
-        let helpers = || {
-            turn(&Worker { job: &job, pending: Cell::new(0), monitor: None });
-        };
+        let help = || turn(&Worker { job: &job, pending: Cell::new(0), monitor: None });
         in_pool(|pool| match pool {
-            Some(pool) => pool.in_place_scope(|scope| {
-                for _ in 1..threads.min(tasks) {
-                    running.fetch_add(1, Ordering::Relaxed);
-                    let running = Leave(&running);
-                    scope.spawn(move |_| {
-                        let _running = running;
-                        helpers();
-                    });
-                }
+            Some(pool) => {
+                let helped = Helped::by(pool, threads.min(tasks) - 1, &help);
                 turn(&caller);
-                // The others finish what they have begun; the monitor must not wait for that.
-                while running.load(Ordering::Relaxed) > 0 {
-                    thread::park_timeout(Duration::from_micros(50));
-                    caller.poll();
-                }
-            }),
+                helped.wait(|| caller.poll());
+            }
             None => turn(&caller),
         });
         for slot in slots {
@@ -342,7 +329,9 @@ impl Monitor for Stages<'_> {
 /// monitor's call, would wait for itself.
 #[derive(Debug, Default)]
 pub(crate) struct Turns {
-    lock: Mutex<()>,
+    /// Locked for moments, also while a turn is held.
+    held: Mutex<bool>,
+    freed: Condvar,
     /// [`Turns::me`] of the holder, or 0.
     holder: AtomicUsize,
     /// The process of the last holder.
@@ -352,7 +341,6 @@ pub(crate) struct Turns {
 /// Held until it is dropped.
 pub(crate) struct Turn<'a> {
     turns: &'a Turns,
-    _held: MutexGuard<'a, ()>,
 }
 
 impl Turns {
@@ -362,45 +350,62 @@ impl Turns {
         HERE.with(|here| std::ptr::from_ref(here).addr())
     }
 
-    fn held<'a>(&'a self, held: MutexGuard<'a, ()>) -> Turn<'a> {
-        self.holder.store(Self::me(), Ordering::Relaxed);
-        self.process.store(process::id(), Ordering::Relaxed);
-        Turn { turns: self, _held: held }
+    fn lock(&self) -> MutexGuard<'_, bool> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for the turns of others.
+    /// The turn, if it is free.
+    fn turn(&self, held: &mut bool) -> Result<Option<Turn<'_>>> {
+        if *held {
+            self.refuse_for_ever()?;
+            return Ok(None);
+        }
+        *held = true;
+        self.holder.store(Self::me(), Ordering::Relaxed);
+        self.process.store(process::id(), Ordering::Relaxed);
+        Ok(Some(Turn { turns: self }))
+    }
+
+    /// Waits for the turns of others; asks the monitor meanwhile.
     ///
     /// # Errors
     ///
-    /// `InvalidParameter` if the turn is this thread's already, or one's that a fork left behind.
-    pub(crate) fn take(&self) -> Result<Turn<'_>> {
-        if let Some(turn) = self.try_take()? {
-            return Ok(turn);
+    /// `InvalidParameter` if the turn is this thread's already, or one's that a fork left behind;
+    /// `Interrupted` if the monitor said so.
+    pub(crate) fn take(&self, monitor: &mut dyn Monitor) -> Result<Turn<'_>> {
+        self.refuse_again()?;
+        let mut asked = Instant::now();
+        let mut held = self.lock();
+        loop {
+            if let Some(turn) = self.turn(&mut held)? {
+                return Ok(turn);
+            }
+            let woken = self.freed.wait_timeout(held, PATIENCE);
+            held = woken.unwrap_or_else(PoisonError::into_inner).0;
+            if asked.elapsed() >= PATIENCE {
+                drop(held);
+                if !monitor.poll(0, 1) {
+                    return Err(Error::Interrupted);
+                }
+                asked = Instant::now();
+                held = self.lock();
+            }
         }
-        Ok(self.held(self.lock.lock().unwrap_or_else(PoisonError::into_inner)))
     }
 
     /// None where it is another's.
     ///
     /// # Errors
     ///
-    /// As [`Turns::take`].
+    /// `InvalidParameter` as [`Turns::take`].
     pub(crate) fn try_take(&self) -> Result<Option<Turn<'_>>> {
         self.refuse_again()?;
-        Ok(match self.lock.try_lock() {
-            Ok(held) => Some(self.held(held)),
-            Err(TryLockError::Poisoned(held)) => Some(self.held(held.into_inner())),
-            Err(TryLockError::WouldBlock) => {
-                self.refuse_for_ever()?;
-                None
-            }
-        })
+        self.turn(&mut self.lock())
     }
 
     /// The threads of a parent process end nothing in its child.
     fn refuse_for_ever(&self) -> Result<()> {
-        // 0 while the first holder has not yet said who it is.
-        if [0, process::id()].contains(&self.process.load(Ordering::Relaxed)) {
+        if self.process.load(Ordering::Relaxed) == process::id() {
             return Ok(());
         }
         Err(Error::invalid(
@@ -423,15 +428,88 @@ impl Turns {
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
         self.turns.holder.store(0, Ordering::Relaxed);
+        *self.turns.lock() = false;
+        self.turns.freed.notify_one();
     }
 }
 
-/// Counts a helper out, also when it panics.
-struct Leave<'a>(&'a AtomicUsize);
+/// Work that threads of a pool may take part in while this lives.
+///
+/// A scope of rayon's would wait for all that was spawned, also for what has not begun; and all threads of
+/// the pool may be busy with the work of other calls, for minutes. Who comes when this has ended turns back.
+struct Helped<'a> {
+    gate: Arc<Gate>,
+    _body: PhantomData<&'a ()>,
+}
 
-impl Drop for Leave<'_> {
+struct Gate {
+    /// Twice the number of helpers inside, and one once no more are let in.
+    state: AtomicUsize,
+    /// What helpers call; gone when the gate is closed and nobody inside.
+    body: *const (dyn Fn() + Sync),
+    panic: Mutex<Option<Box<dyn Any + Send>>>,
+}
+
+// SAFETY: the body may be called by several threads at once (`Sync`).
+#[allow(unsafe_code)]
+unsafe impl Send for Gate {}
+// SAFETY: as for Send.
+#[allow(unsafe_code)]
+unsafe impl Sync for Gate {}
+
+impl Gate {
+    #[allow(unsafe_code)]
+    fn enter(&self) {
+        // Acquire and release: what one side wrote before, the other sees.
+        if self.state.fetch_add(2, Ordering::Acquire) & 1 == 0 {
+            // SAFETY: `Helped` keeps the body until this is out again, since the gate was open.
+            let body = unsafe { &*self.body };
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(body)) {
+                *self.panic.lock().unwrap_or_else(PoisonError::into_inner) = Some(panic);
+            }
+        }
+        self.state.fetch_sub(2, Ordering::Release);
+    }
+
+    /// Lets nobody in any more; whether somebody is inside.
+    fn close(&self) -> bool {
+        self.state.fetch_or(1, Ordering::AcqRel) > 1
+    }
+}
+
+impl<'a> Helped<'a> {
+    #[allow(unsafe_code)] // a borrow handed to threads that are waited for
+    fn by(pool: &ThreadPool, helpers: usize, body: &'a (dyn Fn() + Sync)) -> Self {
+        // SAFETY: the lifetime alone changes. Only who is inside the gate calls the body, and before `'a`
+        // ends `drop` has closed the gate and waited until nobody is; this is never forgotten.
+        let body =
+            unsafe { mem::transmute::<&'a (dyn Fn() + Sync), &'static (dyn Fn() + Sync)>(body) };
+        let gate = Arc::new(Gate { state: AtomicUsize::new(0), body, panic: Mutex::new(None) });
+        for _ in 0..helpers {
+            let gate = Arc::clone(&gate);
+            pool.spawn(move || gate.enter());
+        }
+        Self { gate, _body: PhantomData }
+    }
+
+    /// Waits for those who have begun, calling `meanwhile` now and then. Panics as one of them did.
+    fn wait(self, mut meanwhile: impl FnMut()) {
+        while self.gate.close() {
+            thread::park_timeout(Duration::from_micros(50));
+            meanwhile();
+        }
+        let panic = self.gate.panic.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(panic) = panic {
+            resume_unwind(panic);
+        }
+    }
+}
+
+impl Drop for Helped<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        while self.gate.close() {
+            thread::park_timeout(Duration::from_micros(50));
+        }
     }
 }
 
@@ -489,6 +567,51 @@ mod tests {
         }
     }
 
+    /// Two calls hold all threads of the pool: a third does not wait for them.
+    #[test]
+    fn a_call_waits_for_no_thread_that_is_busy_elsewhere() {
+        let many = default_threads() + 1;
+        let held = AtomicUsize::new(0);
+        let free = AtomicBool::new(false);
+        let hold = |_: usize, _: &Worker<'_>| {
+            held.fetch_add(1, Ordering::Relaxed);
+            while !free.load(Ordering::Relaxed) {
+                thread::yield_now();
+            }
+        };
+        thread::scope(|scope| {
+            let other = scope.spawn(|| run(many, many, 0, &mut Silent, hold).unwrap().len());
+            while held.load(Ordering::Relaxed) < many {
+                thread::yield_now();
+            }
+            for _ in 0..20 {
+                let squares = run(3, 100, 100, &mut Silent, |i, _| i * i).unwrap();
+                assert_eq!(squares, (0..100).map(|i| i * i).collect::<Vec<_>>());
+            }
+            free.store(true, Ordering::Relaxed);
+            assert_eq!(other.join().unwrap(), many);
+        });
+    }
+
+    #[test]
+    fn a_panic_of_a_helper_reaches_the_caller() {
+        let caller = thread::current().id();
+        let begun = AtomicBool::new(false);
+        let work = |_: usize, _: &Worker<'_>| {
+            if thread::current().id() == caller {
+                // One of the tasks is left for a helper.
+                while !begun.load(Ordering::Relaxed) {
+                    thread::yield_now();
+                }
+            } else {
+                begun.store(true, Ordering::Relaxed);
+                panic!("a helper's own");
+            }
+        };
+        let panicked = catch_unwind(|| run(2, 2, 0, &mut Silent, work)).unwrap_err();
+        assert_eq!(panicked.downcast_ref(), Some(&"a helper's own"));
+    }
+
     #[test]
     fn many_short_pieces_are_heard_of() {
         let mut monitor = Stop(3);
@@ -505,16 +628,18 @@ mod tests {
     #[test]
     fn a_turn_is_refused_to_its_holder_and_others_wait_for_it() {
         let turns = Turns::default();
-        let turn = turns.take().unwrap();
-        assert!(turns.take().is_err() && turns.try_take().is_err());
+        let turn = turns.take(&mut Silent).unwrap();
+        assert!(turns.take(&mut Silent).is_err() && turns.try_take().is_err());
         thread::scope(|scope| {
             assert!(scope.spawn(|| turns.try_take().unwrap().is_none()).join().unwrap());
-            let other = scope.spawn(|| drop(turns.take().unwrap()));
+            let impatient = scope.spawn(|| turns.take(&mut Stop(3)).err());
+            assert_eq!(impatient.join().unwrap(), Some(Error::Interrupted));
+            let other = scope.spawn(|| drop(turns.take(&mut Silent).unwrap()));
             drop(turn);
             other.join().unwrap();
         });
         assert!(turns.try_take().unwrap().is_some());
-        assert!(turns.take().is_ok());
+        assert!(turns.take(&mut Silent).is_ok());
     }
 
     #[test]

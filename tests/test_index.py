@@ -399,6 +399,9 @@ def test_numbers_whose_squares_overflow_are_refused_by_every_metric(
     wrong[1] = 1e160
     with pytest.raises(ValueError, match="row 1 of the vectors"):
         omendb.Index(wrong, metric=metric, method=method)
+    for equal in (wrong[1:2], np.repeat(wrong[1:2], 3000, axis=0)):
+        with pytest.raises(ValueError, match="row 0 of the vectors"):
+            omendb.Index(equal, metric=metric, method=method)
     index = omendb.Index(rows, metric=metric, method=method)
     before = state_of(index)
     with pytest.raises(ValueError, match="row 1 of the vectors"):

@@ -183,8 +183,12 @@ impl Target {
         // A name is on the disk only when its folder is.
         #[cfg(unix)]
         if let Err(error) = File::open(&self.folder).and_then(|folder| folder.sync_all()) {
-            // Some file systems do not sync folders, and say so.
-            let unable = [io::ErrorKind::InvalidInput, io::ErrorKind::Unsupported];
+            // Some file systems do not sync folders, and say so; nor can who may not read one.
+            let unable = [
+                io::ErrorKind::InvalidInput,
+                io::ErrorKind::Unsupported,
+                io::ErrorKind::PermissionDenied,
+            ];
             if !unable.contains(&error.kind()) {
                 let Error::File { path, code, reason } = self.failed(&error) else {
                     return Err(self.failed(&error));

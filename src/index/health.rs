@@ -145,7 +145,10 @@ impl Index<'_> {
         }
         let monitor = &mut Hushed(monitor);
         // Edits change links where they lie: none is under way but one that this call was made from.
-        let edit = self.edit().ok();
+        let edit = match self.edit(monitor) {
+            Err(Error::Interrupted) => return Err(Error::Interrupted),
+            edit => edit.ok(),
+        };
         let (state, graph) = loop {
             let state = self.state();
             let graph = checked(&state, monitor)?;

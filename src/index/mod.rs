@@ -34,7 +34,7 @@ use crate::rows::{DType, Rows};
 use crate::scratch::One;
 use crate::selection::Selection;
 use crate::tally::{Counts, Plan, Tally};
-use crate::threads::{Hushed, Monitor, Run, Stages, Turn, Turns, run, single};
+use crate::threads::{Hushed, Monitor, Run, Silent, Stages, Turn, Turns, run, single};
 use crate::top_k::Neighbor;
 
 pub use explain::Explanation;
@@ -647,8 +647,8 @@ impl<'a> Index<'a> {
         Ok(published)
     }
 
-    fn edit(&self) -> Result<Turn<'_>> {
-        self.editing.take()
+    fn edit(&self, monitor: &mut dyn Monitor) -> Result<Turn<'_>> {
+        self.editing.take(monitor)
     }
 
     fn check_dim(&self, what: &'static str, got: usize) -> Result<()> {
@@ -951,7 +951,7 @@ impl<'a> Index<'a> {
     pub fn build_graph_with(&self, seed: u64, run: Run<'_>) -> Result<()> {
         let (threads, monitor) = run.parts()?;
         check_linkable(self.metric)?;
-        let _edit = self.edit()?;
+        let _edit = self.edit(monitor)?;
         let state = self.state();
         let mut next = State { seed: Some(seed), ..(*state).clone() };
         // For the first graph, axes may pay that did not pay for the sweep alone.
@@ -1120,7 +1120,7 @@ impl<'a> Index<'a> {
     /// `InvalidParameter` if there is no such effort or id.
     #[cfg(feature = "python")]
     pub(crate) fn keep(&self, effort: usize, next_id: i128) -> Result<()> {
-        let _edit = self.edit()?;
+        let _edit = self.edit(&mut Silent)?;
         let state = self.state();
         if effort == 0 || !(state.next_id..=1 << 63).contains(&next_id) {
             return Err(Error::invalid("expected an effort and an id as an index has them"));
@@ -1148,7 +1148,7 @@ impl<'a> Index<'a> {
     ///
     /// Waits for an edit under way, whose links are half made.
     pub fn check(&self) -> Option<Check> {
-        let _edit = self.edit();
+        let _edit = self.edit(&mut Silent);
         let state = self.state();
         let graph = state.graph.as_ref()?;
         Some(graph.check(state.rows(), |row| state.is_live(row as usize), || true))
@@ -1194,7 +1194,7 @@ impl<'a> Index<'a> {
         // SAFETY: only states hold rows. They are dropped with the index, which does not outlive
         // `'a`, or by a call that borrows the index.
         let rows = unsafe { rows.held() };
-        let _edit = self.edit()?;
+        let _edit = self.edit(monitor)?;
         let state = self.state();
         if let Some(dtype) = state.dtype.filter(|&dtype| dtype != rows.dtype()) {
             let got = rows.dtype();
@@ -1409,7 +1409,7 @@ impl<'a> Index<'a> {
     /// said so.
     pub fn remove_with(&self, ids: &[i64], run: Run<'_>) -> Result<()> {
         let (threads, monitor) = run.parts()?;
-        let _edit = self.edit()?;
+        let _edit = self.edit(monitor)?;
         let state = self.state();
         let rows = self.rows_of(&state, ids)?;
         if rows.is_empty() {
@@ -1485,7 +1485,7 @@ impl<'a> Index<'a> {
                 "expected {ids} vectors for {ids} ids, got {rows}"
             )));
         }
-        let _edit = self.edit()?;
+        let _edit = self.edit(monitor)?;
         let state = self.state();
         if let Some(dtype) = state.dtype.filter(|&dtype| dtype != rows.dtype()) {
             let got = rows.dtype();

@@ -215,7 +215,7 @@ impl Index<'_> {
             graph.fetch_all();
         }
         // Links are changed where they lie.
-        let edit = self.edit()?;
+        let edit = self.edit(monitor)?;
         self.mend_in(&edit, threads, &mut Hushed(monitor))?;
         let state = self.state();
         state.chunks.iter().for_each(|chunk| {
@@ -435,7 +435,9 @@ impl Index<'_> {
             state.graph.iter().for_each(|graph| graph.fetch_all());
         }
         index.publish(state, n, &[])?;
-        index.mend_in(&index.edit()?, threads, &mut Hushed(monitor))?;
+        let edit = index.edit(monitor)?;
+        index.mend_in(&edit, threads, &mut Hushed(monitor))?;
+        drop(edit);
         Ok(index)
     }
 }

@@ -144,7 +144,7 @@ impl Index<'_> {
             effort = (effort * 5 / 4 + 1).min(WIDEST);
         }
         let (effort, found, lower_bound) = chosen.unwrap_or((effort, 0.0, 0.0));
-        let _edit = self.edit()?;
+        let _edit = self.edit(monitor)?;
         let state = self.state();
         let next = State { effort, ..(*state).clone() };
         self.publish(next, state.rows(), &[])?;

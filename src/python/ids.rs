@@ -153,11 +153,16 @@ fn objects<'py>(
     let py = source.py();
     let class = uuid(py)?;
     let Some(first) = items.iter().find(|item| !is_missing(item)) else {
-        return if items.is_empty() {
-            Ok(Given::Integers(source.clone()))
+        if !items.is_empty() {
+            return Err(null(0, what));
+        }
+        // An array that could hold integers alone would be of theirs, and a list says nothing.
+        return Ok(if source.hasattr("dtype")? {
+            let none = arrow_array::new_empty_array(&DataType::LargeUtf8);
+            Given::Column(field("id", Kind::Text), none)
         } else {
-            Err(null(0, what))
-        };
+            Given::Integers(source.clone())
+        });
     };
     let text = first.is_instance_of::<PyString>();
     let check = |row: usize, item: &Bound<'py, PyAny>, same: bool, kind: &str| -> PyResult<()> {
@@ -230,21 +235,24 @@ pub(super) fn of_kind(given: Given<'_>, what: &str, kind: Kind) -> PyResult<Arra
     let refuse = |got: &str| {
         PyTypeError::new_err(format!("expected {what} to be {kind}, as in the index, got {got}"))
     };
+    let none = arrow_array::new_empty_array(field("", kind).data_type());
     match given {
         Given::Integers(object) => {
             let ids = integers(&object, what, kind)?;
             match kind {
                 Kind::Int | Kind::Unsigned => Ok(ids),
-                Kind::Text | Kind::Uuid if ids.is_empty() => {
-                    Ok(arrow_array::new_empty_array(field("", kind).data_type()))
-                }
+                Kind::Text | Kind::Uuid if ids.is_empty() => Ok(none),
                 _ => Err(refuse("integers")),
             }
         }
         Given::Column(field, ids) => {
             let got = Kind::of(&field)?;
             let same = got == kind || got.is_integer() && kind.is_integer();
-            if same { Ok(ids) } else { Err(refuse(&got.to_string())) }
+            match same {
+                true => Ok(ids),
+                false if ids.is_empty() => Ok(none),
+                false => Err(refuse(&got.to_string())),
+            }
         }
     }
 }

@@ -1505,7 +1505,7 @@ impl Index {
         self.index.effort()
     }
 
-    /// Whether near rows are linked.
+    /// Whether a graph is wanted. None is made where codes do not tell near rows apart; `check` says.
     #[getter]
     fn has_graph(&self) -> bool {
         self.index.has_graph()
@@ -1533,7 +1533,8 @@ impl Index {
         if let Some(source) = self.source().as_ref() {
             return Ok(source.bind(py).clone().into_any());
         }
-        self.vector_array(py, self.index.vector_bytes()?)
+        let bytes = py.detach(|| self.index.vector_bytes())?;
+        self.vector_array(py, bytes)
     }
 
     fn __len__(&self) -> usize {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float32Type, Float64Type};
-use arrow_array::{Array, RecordBatch, StructArray};
+use arrow_array::{Array, RecordBatch, StructArray, make_array};
 use arrow_cast::display::{ArrayFormatter, FormatOptions};
 use arrow_schema::{DataType, Field};
 use pyo3::prelude::*;
@@ -88,7 +88,8 @@ fn cells(field: &Field, column: &dyn Array) -> Result<Vec<String>> {
         };
         return Ok(rows.map(cell).collect());
     }
-    if field.name() == "distance" {
+    // Metadata of this name may be null, and anything.
+    if field.name() == "distance" && !field.is_nullable() {
         match column.data_type() {
             DataType::Float32 => {
                 let far = column.as_primitive::<Float32Type>();
@@ -102,7 +103,19 @@ fn cells(field: &Field, column: &dyn Array) -> Result<Vec<String>> {
         }
     }
     let options = FormatOptions::default().with_display_error(true);
-    let values = ArrayFormatter::try_new(column, &options).map_err(refused)?;
+    // A time zone that Arrow's tables do not know is shown as UTC.
+    let utc = match column.data_type() {
+        DataType::Timestamp(unit, Some(_)) => {
+            let utc = DataType::Timestamp(*unit, Some("+00:00".into()));
+            let data = column.to_data().into_builder().data_type(utc).build();
+            Some(make_array(data.map_err(refused)?))
+        }
+        _ => None,
+    };
+    let values = ArrayFormatter::try_new(column, &options).or_else(|error| {
+        utc.as_ref().map_or(Err(error), |utc| ArrayFormatter::try_new(utc.as_ref(), &options))
+    });
+    let values = values.map_err(refused)?;
     Ok(rows.map(|row| values.value(row).to_string()).collect())
 }
 

@@ -140,7 +140,8 @@ impl Table {
     pub(crate) fn next_ids(&self, len: usize) -> Result<ArrayRef> {
         if !self.kind.is_integer() {
             return Err(Error::invalid(format!(
-                "expected ids for the new rows, since those of the index are {}; give ids=",
+                "expected ids for the new rows, since those of the index are {}; give them, \
+                 by ids= or in the frame's column of ids",
                 self.kind
             )));
         }
@@ -149,7 +150,7 @@ impl Table {
         ids.map_err(|_| {
             let (id, data_type) = (self.next_id, self.id().data_type());
             Error::invalid(format!(
-                "no {data_type} integers are left for ids after {id}: give ids="
+                "no {data_type} integers are left for ids after {id}: give them"
             ))
         })
     }

@@ -50,6 +50,27 @@ static int32_t stop(void *context, uint64_t done, uint64_t total) {
     return 1;
 }
 
+struct asked {
+    omen_index *index;
+    const float *queries;
+    int depth, deepest, times;
+};
+
+/* Searches for long within a callback, which asks nobody. */
+static int32_t search_again(void *context, uint64_t done, uint64_t total) {
+    struct asked *asked = context;
+    static int64_t found[ROWS];
+    static double distances[ROWS];
+    static uint64_t counts[ROWS];
+    CHECK(done <= total);
+    asked->times++;
+    asked->depth++;
+    if (asked->depth > asked->deepest) asked->deepest = asked->depth;
+    OK(omen_search(asked->index, asked->queries, ROWS, 1, NULL, found, distances, counts));
+    asked->depth--;
+    return 1;
+}
+
 static float number(uint32_t *state) {
     *state = *state * 1664525u + 1013904223u;
     return (float)(*state >> 8) / 16777216.0f - 0.5f;
@@ -211,8 +232,32 @@ int main(int argc, char **argv) {
     OK(omen_set_cancel(index, NULL, NULL));
     OK(omen_set_threads(index, 0));
 
-    /* To a file and back. */
+    /* A callback that searches is not asked by that search. */
     omen_index *same = NULL;
+    struct asked deep = {0};
+    float *slow = malloc(sizeof(float) * DIM * ROWS);
+    for (int i = 0; i < ROWS; i++) memcpy(slow + DIM * i, records[i].vector, sizeof(float) * DIM);
+    omen_options by_sums = OMEN_OPTIONS_INIT;
+    by_sums.metric = OMEN_MANHATTAN;
+    OK(omen_create(DIM, &by_sums, &same));
+    OK(omen_borrow(same, slow, ROWS, NULL));
+    OK(omen_set_threads(same, 1));
+    OK(omen_set_cancel(same, search_again, &deep));
+    deep.index = same;
+    deep.queries = slow;
+    int64_t *nearest = malloc(sizeof(int64_t) * ROWS);
+    double *nearness = malloc(sizeof(double) * ROWS);
+    uint64_t *ones = malloc(sizeof(uint64_t) * ROWS);
+    stopped = omen_search(same, slow, ROWS, 1, NULL, nearest, nearness, ones);
+    CHECK((stopped == OMEN_CANCELLED) == (deep.times > 0));
+    CHECK(deep.deepest == (deep.times > 0));
+    OK(omen_free(same));
+    free(slow);
+    free(nearest);
+    free(nearness);
+    free(ones);
+
+    /* To a file and back. */
     OK(omen_save(index, argv[1]));
     OK(omen_load(argv[1], 1, &same));
     OK(omen_search(index, queries, QUERIES, K, NULL, found, distances, counts));
