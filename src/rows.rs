@@ -275,11 +275,24 @@ impl<'a> Rows<'a> {
     /// [`LARGEST`], if that is to be `CHECKED`.
     #[inline(never)] // in a caller's loop, what any number type may need would be made ready before it
     pub(crate) fn read_padded<const CHECKED: bool>(&self, row: usize, out: &mut [f64]) -> bool {
+        if self.dtype != DType::F32 {
+            return self.read_other::<CHECKED>(row, out);
+        }
         let data = self.row_pointer(row);
         let (numbers, rest) = out.split_at_mut(self.dim);
         rest.fill(0.0);
         // SAFETY: the row exists (checked by `row_pointer`), and `Rows` promises `dim` readable numbers
-        // in it, of which `numbers` are as many; every bit pattern is a value of each type here.
+        // in it, of which `numbers` are as many.
+        unsafe { widen::<CHECKED, f32>(data, numbers, f64::from) }
+    }
+
+    /// [`Rows::read_padded`] apart from the most common type, for which it need not jump by a table.
+    #[inline(never)]
+    fn read_other<const CHECKED: bool>(&self, row: usize, out: &mut [f64]) -> bool {
+        let data = self.row_pointer(row);
+        let (numbers, rest) = out.split_at_mut(self.dim);
+        rest.fill(0.0);
+        // SAFETY: as in `read_padded`; every bit pattern is a value of each type here.
         unsafe {
             match self.dtype {
                 DType::F32 => widen::<CHECKED, f32>(data, numbers, f64::from),

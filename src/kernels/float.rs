@@ -237,6 +237,16 @@ impl<'a> Judge<'a> {
 
     #[inline(never)] // in a loop, what any metric may need would be made ready before it
     fn distance_of_few(&self, row: &[f64]) -> f64 {
+        if self.metric == Metric::Euclidean {
+            return total(self.query, row, square).sqrt();
+        }
+        self.other_of_few(row)
+    }
+
+    /// [`Judge::distance_of_few`] apart from the metric that most use, for which it need not jump by a
+    /// table.
+    #[inline(never)]
+    fn other_of_few(&self, row: &[f64]) -> f64 {
         self.distance_here(row)
     }
 
