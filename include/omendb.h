@@ -9,8 +9,9 @@
  * - An index is a handle: NULL, one that was freed, and a pointer to something else are found out and
  *   are OMEN_INVALID_HANDLE.
  * - Any thread may call any function at any time, on the same index too; a thread that frees an index
- *   need not wait for the others. A callback may call any function, but no edit or omen_save of an
- *   index from the cancel callback of one of these on the same index (they are refused); and two threads
+ *   need not wait for the others.
+ * - A callback returns: it throws nothing and does not jump out. It may call any function, but no edit or
+ *   omen_save of an index from the cancel callback of one of these on the same index; and two threads
  *   that edit two indexes, each in the callback of an edit of the other's, wait for each other for ever.
  *   What a cancel callback calls asks none itself.
  * - Memory is the caller's: arrays that come are read during the call (omen_borrow says otherwise of

@@ -60,6 +60,9 @@ const AXES_MIN_DIM: usize = 96;
 const MAX_WIDTH: usize = 16_384;
 /// A row whose squared norm is smaller has lost digits to underflow: it is judged, not coded.
 const SMALLEST_SQUARE: f64 = 1e-280;
+/// Rows near a mean beyond this could have codes, and those that have some are not looked at for numbers
+/// that are refused.
+const FARTHEST_MEAN: f64 = LARGEST / 2.0;
 /// Numbers of the sample are at most 1 when centred and scaled; beyond this a row is far from it.
 const FAR: f32 = 4.0;
 /// Added to every norm: the smallest step, 2⁻¹² of it, still has a reciprocal in float32.
@@ -234,9 +237,7 @@ impl Encoder {
                 }
             },
         );
-        // Rows near such a mean would have codes, and rows that have some are not looked at for numbers
-        // that are refused.
-        if !(float::max_abs(&encoder.mean) <= LARGEST / 2.0) {
+        if !(float::max_abs(&encoder.mean) <= FARTHEST_MEAN) {
             return None;
         }
         encoder.mean_norm = float::dot(&encoder.mean, &encoder.mean).sqrt();
@@ -555,7 +556,7 @@ impl Encoder {
             || !rest.is_empty()
             || !axes.len().is_multiple_of(dim * STEP)
             || width > dim.min(MAX_WIDTH)
-            || mean.iter().any(|x| !(x.abs() <= LARGEST))
+            || mean.iter().any(|x| !(x.abs() <= FARTHEST_MEAN))
         {
             return None;
         }

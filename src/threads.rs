@@ -12,7 +12,7 @@ use std::cell::{Cell, RefCell};
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 use std::{mem, process, ptr, thread};
 
@@ -24,6 +24,9 @@ use crate::error::{Error, Result};
 const PATIENCE: Duration = Duration::from_millis(25);
 /// Multiply-adds between two looks at the clock: below a millisecond on any processor.
 const LOOK: u64 = 1 << 22;
+
+/// Looks, 50 µs apart, at what others lock for some nanoseconds.
+const BRIEFLY: usize = 2000;
 
 /// Hears of progress and may stop the work.
 pub trait Monitor {
@@ -350,8 +353,19 @@ impl Turns {
         HERE.with(|here| std::ptr::from_ref(here).addr())
     }
 
-    fn lock(&self) -> MutexGuard<'_, bool> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    /// # Errors
+    ///
+    /// `InvalidParameter` if a fork left it locked.
+    fn lock(&self) -> Result<MutexGuard<'_, bool>> {
+        for _ in 0..BRIEFLY {
+            match self.held.try_lock() {
+                Ok(held) => return Ok(held),
+                Err(TryLockError::Poisoned(held)) => return Ok(held.into_inner()),
+                Err(TryLockError::WouldBlock) => thread::sleep(Duration::from_micros(50)),
+            }
+        }
+        self.refuse_for_ever()?;
+        Ok(self.held.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The turn, if it is free.
@@ -375,7 +389,7 @@ impl Turns {
     pub(crate) fn take(&self, monitor: &mut dyn Monitor) -> Result<Turn<'_>> {
         self.refuse_again()?;
         let mut asked = Instant::now();
-        let mut held = self.lock();
+        let mut held = self.lock()?;
         loop {
             if let Some(turn) = self.turn(&mut held)? {
                 return Ok(turn);
@@ -388,7 +402,7 @@ impl Turns {
                     return Err(Error::Interrupted);
                 }
                 asked = Instant::now();
-                held = self.lock();
+                held = self.lock()?;
             }
         }
     }
@@ -400,7 +414,8 @@ impl Turns {
     /// `InvalidParameter` as [`Turns::take`].
     pub(crate) fn try_take(&self) -> Result<Option<Turn<'_>>> {
         self.refuse_again()?;
-        self.turn(&mut self.lock())
+        let mut held = self.lock()?;
+        self.turn(&mut held)
     }
 
     /// The threads of a parent process end nothing in its child.
@@ -428,7 +443,7 @@ impl Turns {
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
         self.turns.holder.store(0, Ordering::Relaxed);
-        *self.turns.lock() = false;
+        *self.turns.held.lock().unwrap_or_else(PoisonError::into_inner) = false;
         self.turns.freed.notify_one();
     }
 }
@@ -485,11 +500,12 @@ impl<'a> Helped<'a> {
         let body =
             unsafe { mem::transmute::<&'a (dyn Fn() + Sync), &'static (dyn Fn() + Sync)>(body) };
         let gate = Arc::new(Gate { state: AtomicUsize::new(0), body, panic: Mutex::new(None) });
+        let helped = Self { gate, _body: PhantomData };
         for _ in 0..helpers {
-            let gate = Arc::clone(&gate);
+            let gate = Arc::clone(&helped.gate);
             pool.spawn(move || gate.enter());
         }
-        Self { gate, _body: PhantomData }
+        helped
     }
 
     /// Waits for those who have begun, calling `meanwhile` now and then. Panics as one of them did.

@@ -1066,16 +1066,21 @@ BAD_VECTORS: dict[str, tuple[str, Callable[[Array], list[Any]]]] = {
 }
 
 
-@pytest.mark.parametrize("dtype", [object, "str", "string", "string[pyarrow]"])
+@pytest.mark.parametrize("dtype", ["str", "string", "string[pyarrow]"])
 def test_a_frame_of_no_rows_says_of_what_kind_its_ids_are(dtype: Any) -> None:
     frame = pd.DataFrame(
         {"x": [1.0, 2.0], "y": [3.0, 4.0], "id": pd.Series(["a", "b"], dtype=dtype)}
     )
-    index = omendb.Index.from_frame(frame[:0], vector=["x", "y"], id="id")
-    index.add_frame(frame)
-    assert index.ids.tolist() == ["a", "b"]
+    labelled = frame.set_index("id")
+    for one, id in ((frame, "id"), (labelled, None)):
+        index = omendb.Index.from_frame(one[:0], vector=["x", "y"], id=id)
+        index.add_frame(one)
+        assert index.ids.tolist() == ["a", "b"]
     assert len(index.get([])) == len(index.get(np.array([], object))) == 0
-    assert len(omendb.Index(np.eye(2)).get(np.array([], object))) == 0
+    for none in (np.array([], object), pd.Series([], dtype=dtype)):
+        for plain in (omendb.Index(np.eye(2)), omendb.Index(dim=2)):
+            assert len(plain.get(none)) == len(plain.add(np.empty((0, 2)), ids=none)) == 0
+            assert plain.add(np.eye(2)).dtype == np.int64
 
 
 def test_metadata_of_any_kind_is_shown() -> None:

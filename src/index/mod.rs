@@ -648,7 +648,9 @@ impl<'a> Index<'a> {
     }
 
     fn edit(&self, monitor: &mut dyn Monitor) -> Result<Turn<'_>> {
-        self.editing.take(monitor)
+        let turn = self.editing.take(monitor)?;
+        drop(self.to_publish()?); // refused before anything is changed where it lies
+        Ok(turn)
     }
 
     fn check_dim(&self, what: &'static str, got: usize) -> Result<()> {

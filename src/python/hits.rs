@@ -133,6 +133,12 @@ impl Answers {
         } else {
             distances.cast::<PyArrayDyn<f32>>()?.shape() == shape
         };
+        let aligned = |array: &Bound<'_, PyAny>| -> PyResult<bool> {
+            array.getattr("flags")?.getattr("aligned")?.extract()
+        };
+        if !(aligned(&ids)? && aligned(&distances)?) {
+            return Err(no_state());
+        }
         let whole = offsets.first() == Some(&0)
             && offsets.is_sorted()
             && offsets.last() == Some(&labels.len());

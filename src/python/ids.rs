@@ -71,6 +71,12 @@ pub(super) fn given<'py>(object: &Bound<'py, PyAny>, what: &str) -> PyResult<Giv
         return objects(object, items.cast::<PyList>()?, what);
     }
     if is_of_pandas(object)? {
+        // Of no rows the type alone tells, and NumPy has none for texts.
+        let dtype = object.getattr(intern!(py, "dtype"))?;
+        if object.is_empty()? && dtype.get_type().name()? == "StringDtype" {
+            let none = arrow_array::new_empty_array(&DataType::LargeUtf8);
+            return Ok(Given::Column(field("id", Kind::Text), none));
+        }
         return given(&object.call_method0(intern!(py, "to_numpy"))?, what);
     }
     let arrow = ["__arrow_c_array__", "__arrow_c_stream__"];
@@ -153,16 +159,11 @@ fn objects<'py>(
     let py = source.py();
     let class = uuid(py)?;
     let Some(first) = items.iter().find(|item| !is_missing(item)) else {
-        if !items.is_empty() {
-            return Err(null(0, what));
-        }
-        // An array that could hold integers alone would be of theirs, and a list says nothing.
-        return Ok(if source.hasattr("dtype")? {
-            let none = arrow_array::new_empty_array(&DataType::LargeUtf8);
-            Given::Column(field("id", Kind::Text), none)
+        return if items.is_empty() {
+            Ok(Given::Integers(source.clone()))
         } else {
-            Given::Integers(source.clone())
-        });
+            Err(null(0, what))
+        };
     };
     let text = first.is_instance_of::<PyString>();
     let check = |row: usize, item: &Bound<'py, PyAny>, same: bool, kind: &str| -> PyResult<()> {

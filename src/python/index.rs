@@ -1255,6 +1255,9 @@ impl Index {
                 Own::Engine(ids) => {
                     return self.add_plain(py, (rows, copy), Some(&ids), threads, progress);
                 }
+                Own::Column(_, none) if none.is_empty() && rows.is_empty() => {
+                    return self.add_plain(py, (rows, copy), None, threads, progress);
+                }
                 Own::Column(field, ids) if self.index.is_empty() => {
                     let table = Table::new(lines_of(field, ids)?.schema())?;
                     Arc::new(table)
