@@ -75,7 +75,7 @@ def of_pandas(
             raise ValueError(f"the column {id!r} cannot be both the ids and a vector")
         column = frame[labels[id]]
         _check_missing(column, id)
-        ids, id_name = _ids_of(pandas, column), id
+        ids, id_name = column, id
         if "arrow.uuid" in str(getattr(column.dtype, "pyarrow_dtype", "")):
             ids = column.array.__arrow_array__()  # NumPy gets bytes
         taken.append(labels[id])
@@ -134,12 +134,6 @@ def _counts(pandas: Any, index: Any) -> bool:
     return isinstance(index, pandas.RangeIndex) and index.start == 0 and index.step == 1
 
 
-def _ids_of(pandas: Any, column: Any) -> Any:
-    """Give values as an array; no texts as they are, since NumPy knows no type of those."""
-    none = not len(column) and isinstance(column.dtype, pandas.StringDtype)
-    return column if none else column.to_numpy()
-
-
 def _index_ids(pandas: Any, index: Any) -> Any:
     """Ids from a frame's index; none where it only counts the rows from 0."""
     advice = "name a column by id=, or begin with frame.reset_index(drop=True)"
@@ -155,8 +149,10 @@ def _index_ids(pandas: Any, index: Any) -> Any:
         raise ValueError(
             f"the frame's index has {twice!r} twice, so it cannot be the ids: {advice}"
         )
-    ids = _ids_of(pandas, index)
-    if not len(ids) or ids.dtype.kind in "iuU" or isinstance(ids[0], str | uuid.UUID):
+    if not len(index):
+        return index  # whose type says more than an array's
+    ids = index.to_numpy()
+    if ids.dtype.kind in "iuU" or isinstance(ids[0], str | uuid.UUID):
         return ids
     if index.inferred_type == "integer":
         return ids.astype(np.int64) if ids.dtype.kind == "O" else ids

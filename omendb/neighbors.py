@@ -691,7 +691,8 @@ class _Supervised(NearestNeighbors):
     def _weighted(self, X: ArrayLike | None) -> tuple[NDArray[np.int64], NDArray[Any] | None]:
         """Neighbours of each query and their weights, of shape (n_queries, n_neighbors)."""
         found, rows = self._k_nearest(X, None)
-        distances = found.astype(np.float64)  # as scikit-learn's: float32 overflows long before
+        # As scikit-learn's: float32 overflows long before.
+        distances = found.astype(np.float64, copy=False)
         self._check_weights(self.effective_metric_)  # weights may be others than in fit
         if callable(self.weights):
             weights = np.asarray(self.weights(distances), dtype=float)

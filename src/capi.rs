@@ -282,10 +282,10 @@ unsafe impl Send for Cancel {}
 
 impl Monitor for Cancel {
     fn poll(&mut self, done: u64, total: u64) -> bool {
-        ASKING.set(ASKING.get() + 1);
+        ASKING.set(true);
         // SAFETY: whoever set it says that it can be called until another is set.
         let go_on = unsafe { (self.ask)(self.context, done, total) == 0 };
-        ASKING.set(ASKING.get() - 1);
+        ASKING.set(false);
         go_on
     }
 }
@@ -319,9 +319,9 @@ fn invalid<T>(message: impl Into<String>) -> Outcome<T> {
 }
 
 thread_local! {
-    /// Callbacks that this thread is in: what they call asks none, or a long search in one would ask it
-    /// again, and so on without end.
-    static ASKING: Cell<u32> = const { Cell::new(0) };
+    /// Whether this thread is in a callback: what that calls asks none, or a long search in it would ask
+    /// it again, and so on without end.
+    static ASKING: Cell<bool> = const { Cell::new(false) };
     static MESSAGE: RefCell<CString> = RefCell::default();
     /// Answers of the last search: their memory is used again.
     static HITS: RefCell<Hits> = RefCell::default();
@@ -423,7 +423,7 @@ impl omen_index {
         if threads != 0 {
             run = run.threads(usize::try_from(threads).unwrap_or(usize::MAX));
         }
-        if !self.cancels.load(Ordering::Acquire) || ASKING.get() > 0 {
+        if !self.cancels.load(Ordering::Acquire) || ASKING.get() {
             return work(run);
         }
         let mut cancel = *self.cancel.lock().unwrap_or_else(PoisonError::into_inner);

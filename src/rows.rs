@@ -275,38 +275,15 @@ impl<'a> Rows<'a> {
     /// [`LARGEST`], if that is to be `CHECKED`.
     #[inline(never)] // in a caller's loop, what any number type may need would be made ready before it
     pub(crate) fn read_padded<const CHECKED: bool>(&self, row: usize, out: &mut [f64]) -> bool {
-        if self.dtype != DType::F32 {
-            return self.read_other::<CHECKED>(row, out);
-        }
         let data = self.row_pointer(row);
         let (numbers, rest) = out.split_at_mut(self.dim);
         rest.fill(0.0);
         // SAFETY: the row exists (checked by `row_pointer`), and `Rows` promises `dim` readable numbers
-        // in it, of which `numbers` are as many.
-        unsafe { widen::<CHECKED, f32>(data, numbers, f64::from) }
-    }
-
-    /// [`Rows::read_padded`] apart from the most common type, for which it need not jump by a table.
-    #[inline(never)]
-    fn read_other<const CHECKED: bool>(&self, row: usize, out: &mut [f64]) -> bool {
-        let data = self.row_pointer(row);
-        let (numbers, rest) = out.split_at_mut(self.dim);
-        rest.fill(0.0);
-        // SAFETY: as in `read_padded`; every bit pattern is a value of each type here.
+        // in it, of which `numbers` are as many; every bit pattern is a value of each type.
         unsafe {
             match self.dtype {
                 DType::F32 => widen::<CHECKED, f32>(data, numbers, f64::from),
-                DType::F64 => widen::<CHECKED, f64>(data, numbers, |x| x),
-                DType::I8 => widen::<CHECKED, i8>(data, numbers, f64::from),
-                DType::U8 => widen::<CHECKED, u8>(data, numbers, f64::from),
-                DType::F16 if halves::are_quick() => {
-                    halves::widen(data.cast(), numbers);
-                    !CHECKED || numbers.iter().all(|x| x.abs() <= LARGEST)
-                }
-                DType::F16 => widen::<CHECKED, u16>(data, numbers, |bits| f64::from(half(bits))),
-                DType::BF16 => widen::<CHECKED, u16>(data, numbers, |bits| {
-                    f64::from(f32::from_bits(u32::from(bits) << 16))
-                }),
+                other => widen_other::<CHECKED>(other, data, numbers),
             }
         }
     }
@@ -411,6 +388,36 @@ impl<'a, T: Element, S: ndarray::Data<Elem = T>> TryFrom<&'a ndarray::ArrayBase<
     }
 }
 
+/// [`widen`] for all types but the most common, for which a caller need not jump by a table.
+///
+/// # Safety
+///
+/// As many numbers of the type as there are to be written are readable from `data`, aligned or not.
+#[inline(never)]
+unsafe fn widen_other<const CHECKED: bool>(
+    dtype: DType,
+    data: *const u8,
+    numbers: &mut [f64],
+) -> bool {
+    // SAFETY: as the caller says; every bit pattern is a value of each type here.
+    unsafe {
+        match dtype {
+            DType::F32 => unreachable!("the caller widens float32"),
+            DType::F64 => widen::<CHECKED, f64>(data, numbers, |x| x),
+            DType::I8 => widen::<CHECKED, i8>(data, numbers, f64::from),
+            DType::U8 => widen::<CHECKED, u8>(data, numbers, f64::from),
+            DType::F16 if halves::are_quick() => {
+                halves::widen(data.cast(), numbers);
+                !CHECKED || numbers.iter().all(|x| x.abs() <= LARGEST)
+            }
+            DType::F16 => widen::<CHECKED, u16>(data, numbers, |bits| f64::from(half(bits))),
+            DType::BF16 => widen::<CHECKED, u16>(data, numbers, |bits| {
+                f64::from(f32::from_bits(u32::from(bits) << 16))
+            }),
+        }
+    }
+}
+
 /// A loop of its own for each number type: in one for all, all would be made ready for each.
 ///
 /// # Safety
@@ -424,37 +431,43 @@ unsafe fn widen<const CHECKED: bool, T: Copy>(
     convert: impl Fn(T) -> f64,
 ) -> bool {
     let data = data.cast::<T>();
-    if numbers.len() <= FEW_NUMBERS {
-        // In parts of eight, which one loop over all would take longer to make ready for.
-        let (parts, rest) = numbers.as_chunks_mut::<8>();
-        let start = 8 * parts.len();
-        let mut fine = true;
-        for (i, part) in parts.iter_mut().enumerate() {
-            // SAFETY: as the caller says; an array lies as its numbers do.
-            let eight = unsafe { data.cast::<[T; 8]>().add(i).read_unaligned() };
-            *part = eight.map(&convert);
-            fine &= !CHECKED || part.iter().all(|x| x.abs() <= LARGEST);
-        }
-        for (j, slot) in rest.iter_mut().enumerate() {
+    if numbers.len() > FEW_NUMBERS {
+        return dispatch(
+            #[inline(always)]
             // SAFETY: as the caller says.
-            *slot = convert(unsafe { data.add(start + j).read_unaligned() });
-            fine &= !CHECKED || slot.abs() <= LARGEST;
-        }
-        return fine;
+            || unsafe { one_by_one::<CHECKED, T>(data, numbers, &convert) },
+        );
     }
-    dispatch(
-        #[inline(always)]
-        move || {
-            // Had by reference, the pointer would be read again for each number.
-            let mut fine = true;
-            for (j, slot) in numbers.iter_mut().enumerate() {
-                // SAFETY: as the caller says.
-                *slot = convert(unsafe { data.add(j).read_unaligned() });
-                fine &= !CHECKED || slot.abs() <= LARGEST;
-            }
-            fine
-        },
-    )
+    // In parts of eight, which one loop over all would take longer to make ready for.
+    let (parts, rest) = numbers.as_chunks_mut::<8>();
+    let start = 8 * parts.len();
+    let mut fine = true;
+    for (i, part) in parts.iter_mut().enumerate() {
+        // SAFETY: as the caller says; an array lies as its numbers do.
+        let eight = unsafe { data.cast::<[T; 8]>().add(i).read_unaligned() };
+        *part = eight.map(&convert);
+        fine &= !CHECKED || part.iter().all(|x| x.abs() <= LARGEST);
+    }
+    // SAFETY: as the caller says; the parts before it were read.
+    fine & unsafe { one_by_one::<CHECKED, T>(data.add(start), rest, &convert) }
+}
+
+/// # Safety
+///
+/// As of [`widen`].
+#[inline(always)]
+unsafe fn one_by_one<const CHECKED: bool, T: Copy>(
+    data: *const T,
+    numbers: &mut [f64],
+    convert: &impl Fn(T) -> f64,
+) -> bool {
+    let mut fine = true;
+    for (j, slot) in numbers.iter_mut().enumerate() {
+        // SAFETY: as the caller says.
+        *slot = convert(unsafe { data.add(j).read_unaligned() });
+        fine &= !CHECKED || slot.abs() <= LARGEST;
+    }
+    fine
 }
 
 /// A number of half precision in float32, by operations that a compiler makes vectors of.

@@ -24,7 +24,6 @@ use crate::error::{Error, Result};
 const PATIENCE: Duration = Duration::from_millis(25);
 /// Multiply-adds between two looks at the clock: below a millisecond on any processor.
 const LOOK: u64 = 1 << 22;
-
 /// Looks, 50 µs apart, at what others lock for some nanoseconds.
 const BRIEFLY: usize = 2000;
 
@@ -490,6 +489,14 @@ impl Gate {
     fn close(&self) -> bool {
         self.state.fetch_or(1, Ordering::AcqRel) > 1
     }
+
+    /// Waits until nobody is inside, calling `meanwhile` now and then.
+    fn end(&self, mut meanwhile: impl FnMut()) {
+        while self.close() {
+            thread::park_timeout(Duration::from_micros(50));
+            meanwhile();
+        }
+    }
 }
 
 impl<'a> Helped<'a> {
@@ -509,11 +516,8 @@ impl<'a> Helped<'a> {
     }
 
     /// Waits for those who have begun, calling `meanwhile` now and then. Panics as one of them did.
-    fn wait(self, mut meanwhile: impl FnMut()) {
-        while self.gate.close() {
-            thread::park_timeout(Duration::from_micros(50));
-            meanwhile();
-        }
+    fn wait(self, meanwhile: impl FnMut()) {
+        self.gate.end(meanwhile);
         let panic = self.gate.panic.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(panic) = panic {
             resume_unwind(panic);
@@ -523,9 +527,7 @@ impl<'a> Helped<'a> {
 
 impl Drop for Helped<'_> {
     fn drop(&mut self) {
-        while self.gate.close() {
-            thread::park_timeout(Duration::from_micros(50));
-        }
+        self.gate.end(|| ());
     }
 }
 
@@ -583,7 +585,7 @@ mod tests {
         }
     }
 
-    /// Two calls hold all threads of the pool: a third does not wait for them.
+    /// One call holds all threads of the pool: another does not wait for them.
     #[test]
     fn a_call_waits_for_no_thread_that_is_busy_elsewhere() {
         let many = default_threads() + 1;

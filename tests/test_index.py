@@ -645,6 +645,14 @@ def test_what_no_answers_were_pickled_as_is_refused() -> None:
         ((ids, distances, lines[:9]), exact),
         ((ids, distances, b""), exact),
         ((ids.astype(np.int32), distances, None), exact),
+        (
+            (
+                np.frombuffer(b"." + ids.tobytes(), ids.dtype, offset=1).reshape(3, 2),
+                distances,
+                lines,
+            ),
+            exact,
+        ),
         ((ids, distances.astype(np.float16), None), exact),
         ((ids, distances.tolist(), None), exact),
     ]

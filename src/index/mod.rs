@@ -104,7 +104,7 @@ pub struct Index<'a> {
     /// Held while an edit prepares the next state; never while a search runs.
     editing: Turns,
     published: RwLock<Published>,
-    /// The process that published last.
+    /// The process whose edits wait for no search that a fork left behind.
     process: AtomicU32,
     /// What states hold of rows is borrowed for `'a`, and no shorter: an index of longer borrows is
     /// none of shorter ones, since `add` works through a shared reference.
@@ -621,36 +621,45 @@ impl<'a> Index<'a> {
         self.published.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for searches; not for those that a fork left behind in the parent process.
-    fn to_publish(&self) -> Result<RwLockWriteGuard<'_, Published>> {
-        let here = process::id();
-        if self.process.load(Ordering::Relaxed) == here {
-            return Ok(self.published.write().unwrap_or_else(PoisonError::into_inner));
-        }
-        let start = Instant::now();
-        let published = loop {
-            match self.published.try_write() {
-                Ok(published) => break published,
-                Err(TryLockError::Poisoned(published)) => break published.into_inner(),
-                Err(TryLockError::WouldBlock) if start.elapsed() < PATIENCE => {
-                    thread::sleep(PATIENCE / 1000);
-                }
-                Err(TryLockError::WouldBlock) => {
-                    return Err(Error::invalid(
-                        "this process was forked while another thread searched the index, so that \
-                         here the search never ends: search it, or edit a copy",
-                    ));
-                }
-            }
-        };
-        self.process.store(here, Ordering::Relaxed);
-        Ok(published)
+    fn write(&self) -> RwLockWriteGuard<'_, Published> {
+        self.published.write().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Waits for other edits; refused where this one could not publish, before it changes anything where
+    /// it lies.
     fn edit(&self, monitor: &mut dyn Monitor) -> Result<Turn<'_>> {
         let turn = self.editing.take(monitor)?;
-        drop(self.to_publish()?); // refused before anything is changed where it lies
+        self.refuse_for_ever()?;
         Ok(turn)
+    }
+
+    /// None where another edit is under way.
+    fn try_edit(&self) -> Result<Option<Turn<'_>>> {
+        let turn = self.editing.try_take()?;
+        if turn.is_some() {
+            self.refuse_for_ever()?;
+        }
+        Ok(turn)
+    }
+
+    /// The searches of a parent process never end in its child.
+    fn refuse_for_ever(&self) -> Result<()> {
+        let here = process::id();
+        if self.process.load(Ordering::Relaxed) == here {
+            return Ok(());
+        }
+        let start = Instant::now();
+        while let Err(TryLockError::WouldBlock) = self.published.try_write() {
+            if start.elapsed() >= PATIENCE {
+                return Err(Error::invalid(
+                    "this process was forked while another thread searched the index, so that \
+                     here the search never ends: search it, or edit a copy",
+                ));
+            }
+            thread::sleep(PATIENCE / 1000);
+        }
+        self.process.store(here, Ordering::Relaxed);
+        Ok(())
     }
 
     fn check_dim(&self, what: &'static str, got: usize) -> Result<()> {
@@ -905,7 +914,7 @@ impl<'a> Index<'a> {
         clock.stop(|counts| &mut counts.walk_ns);
         if graph.is_damaged() {
             // An edit under way may wait for what this thread holds; the next search may mend.
-            if let Ok(Some(edit)) = self.editing.try_take() {
+            if let Ok(Some(edit)) = self.try_edit() {
                 self.mend_in(&edit, threads, &mut Hushed(monitor))?;
             }
             corpus.count(|counts| counts.discarded += n);
@@ -1371,7 +1380,7 @@ impl<'a> Index<'a> {
             places = Some(Arc::new(rows.map(|row| (next.id(row), row as u32)).collect()));
         }
         let _old; // states are large, and end when searches can go on
-        let mut published = self.to_publish()?;
+        let mut published = self.write();
         if let Some(places) = places {
             published.places = Some(places);
         } else if let Some(places) = &mut published.places {
@@ -1456,7 +1465,7 @@ impl<'a> Index<'a> {
         let places = (!next.ascending)
             .then(|| Arc::new((0..next.rows()).map(|row| (next.id(row), row as u32)).collect()));
         let _old;
-        let mut published = self.to_publish()?;
+        let mut published = self.write();
         _old = mem::replace(&mut *published, Published { state: Arc::new(next), places });
         Ok(())
     }

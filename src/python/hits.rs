@@ -126,30 +126,27 @@ impl Answers {
     }
 
     fn unpickled((ids, distances, lines): Pickled<'_>, offsets: Vec<usize>) -> PyResult<Self> {
-        let array = ids.cast::<PyArrayDyn<i64>>()?.readonly();
-        let (shape, labels) = (array.shape().to_vec(), array.as_array());
+        let array = ids.cast::<PyArrayDyn<i64>>()?;
+        let shape = array.shape().to_vec();
         let same = if let Ok(distances) = distances.cast::<PyArrayDyn<f64>>() {
             distances.shape() == shape
         } else {
             distances.cast::<PyArrayDyn<f32>>()?.shape() == shape
         };
+        let whole = offsets.first() == Some(&0)
+            && offsets.is_sorted()
+            && offsets.last() == Some(&array.len());
         let aligned = |array: &Bound<'_, PyAny>| -> PyResult<bool> {
             array.getattr("flags")?.getattr("aligned")?.extract()
         };
-        if !(aligned(&ids)? && aligned(&distances)?) {
-            return Err(no_state());
-        }
-        let whole = offsets.first() == Some(&0)
-            && offsets.is_sorted()
-            && offsets.last() == Some(&labels.len());
-        if !(same && whole) {
+        if !(same && whole && aligned(&ids)? && aligned(&distances)?) {
             return Err(no_state());
         }
         let ids = match lines {
             None => Ids::Plain(ids.unbind()),
             Some(lines) => {
                 let table = Table::from_bytes(lines.as_bytes())?;
-                let labels: Vec<i64> = labels.iter().copied().collect();
+                let labels: Vec<i64> = array.readonly().as_array().iter().copied().collect();
                 if !table.holds(&labels) {
                     return Err(no_state());
                 }

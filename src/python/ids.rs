@@ -236,23 +236,25 @@ pub(super) fn of_kind(given: Given<'_>, what: &str, kind: Kind) -> PyResult<Arra
     let refuse = |got: &str| {
         PyTypeError::new_err(format!("expected {what} to be {kind}, as in the index, got {got}"))
     };
-    let none = arrow_array::new_empty_array(field("", kind).data_type());
+    let none = || arrow_array::new_empty_array(field("", kind).data_type());
     match given {
         Given::Integers(object) => {
             let ids = integers(&object, what, kind)?;
             match kind {
                 Kind::Int | Kind::Unsigned => Ok(ids),
-                Kind::Text | Kind::Uuid if ids.is_empty() => Ok(none),
+                Kind::Text | Kind::Uuid if ids.is_empty() => Ok(none()),
                 _ => Err(refuse("integers")),
             }
         }
         Given::Column(field, ids) => {
             let got = Kind::of(&field)?;
             let same = got == kind || got.is_integer() && kind.is_integer();
-            match same {
-                true => Ok(ids),
-                false if ids.is_empty() => Ok(none),
-                false => Err(refuse(&got.to_string())),
+            if same {
+                Ok(ids)
+            } else if ids.is_empty() {
+                Ok(none())
+            } else {
+                Err(refuse(&got.to_string()))
             }
         }
     }

@@ -103,18 +103,17 @@ fn cells(field: &Field, column: &dyn Array) -> Result<Vec<String>> {
         }
     }
     let options = FormatOptions::default().with_display_error(true);
-    // A time zone that Arrow's tables do not know is shown as UTC.
-    let utc = match column.data_type() {
-        DataType::Timestamp(unit, Some(_)) => {
-            let utc = DataType::Timestamp(*unit, Some("+00:00".into()));
-            let data = column.to_data().into_builder().data_type(utc).build();
-            Some(make_array(data.map_err(refused)?))
+    let utc;
+    let values = match (ArrayFormatter::try_new(column, &options), column.data_type()) {
+        // A time zone that Arrow's tables do not know is shown as UTC.
+        (Err(_), DataType::Timestamp(unit, Some(_))) => {
+            let in_utc = DataType::Timestamp(*unit, Some("+00:00".into()));
+            let data = column.to_data().into_builder().data_type(in_utc).build();
+            utc = make_array(data.map_err(refused)?);
+            ArrayFormatter::try_new(utc.as_ref(), &options)
         }
-        _ => None,
+        (values, _) => values,
     };
-    let values = ArrayFormatter::try_new(column, &options).or_else(|error| {
-        utc.as_ref().map_or(Err(error), |utc| ArrayFormatter::try_new(utc.as_ref(), &options))
-    });
     let values = values.map_err(refused)?;
     Ok(rows.map(|row| values.value(row).to_string()).collect())
 }
