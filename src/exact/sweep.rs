@@ -378,7 +378,7 @@ fn sweep_codes(
     let mut sweep = Sweep {
         corpus,
         panels,
-        passed: Passed::new(),
+        passed: std::array::from_fn(|_| Passed::new()),
         wide: Buffer::filled(corpus.dim, 0.0),
         rest,
         biased,
@@ -518,7 +518,7 @@ impl<'a> Packed<'a> {
 struct Sweep<'a> {
     corpus: Corpus<'a>,
     panels: One<Panel>,
-    passed: Passed,
+    passed: [Passed; STRETCH / GROUP],
     wide: Buffer<f64>,
     /// Whether the last step holds the rests.
     rest: bool,
@@ -537,16 +537,20 @@ impl Sweep<'_> {
     ) {
         let Self { corpus, panels, passed, wide, rest, biased } = self;
         for (panel, queries) in panels.iter_mut().zip(block.chunks_mut(PANEL)) {
-            for g in 0..STRETCH / GROUP {
+            // What passed is looked at when the whole stretch is multiplied: each look has branches that
+            // cannot be foreseen, and the products of the next group wait for them.
+            let mut hits = [0; STRETCH / GROUP];
+            for (g, hits) in hits.iter_mut().enumerate() {
                 let allowed = allowed >> (g * GROUP) & 0xff;
-                if allowed == 0 {
-                    continue;
+                if allowed != 0 {
+                    *hits = int8::sweep(corpus.isa, group(g), panel, &mut passed[g]) & allowed;
                 }
-                let group = group(g);
-                let hits = int8::sweep(corpus.isa, group, panel, passed) & allowed;
+            }
+            for (g, hits) in hits.into_iter().enumerate() {
                 if hits == 0 {
                     continue;
                 }
+                let (group, passed) = (group(g), &passed[g]);
                 let rows = std::array::from_fn(|r| row(g * GROUP + r));
                 let hit = Hit { corpus: *corpus, group, rows, limit, rest: *rest, biased: *biased };
                 hit.push(hits, queries, panel, passed, wide);

@@ -13,8 +13,7 @@
 //! Queries of the first two are packed in a [`Panel`]: step `s` holds the bytes `4s..4s+4` of query
 //! 0, then of query 1, and so on, so that one 32-bit word of a row, broadcast from where it lies,
 //! meets 16 queries in one AVX-512 instruction. 8 rows × 48 queries fill 24 of 32 registers and
-//! load 11 words for 24 products. The 32-bit sums never leave the registers unless one passes its
-//! query's threshold.
+//! load 11 words for 24 products. The 32-bit sums are tested where they are, in registers.
 //!
 //! The instructions want one operand unsigned: there a query's codes have a *zero* of 128, which
 //! adds 128 times the sum of the row's codes. AVX2's `vpmaddubsw` adds two products in 16 bits,
@@ -185,13 +184,6 @@ impl Group<'_> {
         let codes = self.records[at..at + STEP].iter().map(|&code| i32::from(code as i8));
         codes.zip(panel.word(q, last)).map(|(code, word)| code * i32::from(word)).sum()
     }
-
-    /// The sum of a row's codes.
-    #[cfg(target_arch = "x86_64")] // whose products want queries without a sign
-    #[inline(always)]
-    fn sum(&self, row: usize, steps: usize) -> i32 {
-        self.meta(row, steps).2
-    }
 }
 
 /// Up to [`PANEL`] queries, as the kernels read them.
@@ -318,7 +310,7 @@ impl Panel {
     }
 }
 
-/// What [`sweep`] leaves: for each row, which queries it passed, and if any, its sums.
+/// What [`sweep`] leaves: for each row, which queries it passed, and its sums.
 #[derive(Debug)]
 pub(crate) struct Passed {
     pub(crate) masks: [u64; GROUP],
@@ -352,7 +344,7 @@ impl Passed {
 /// Multiplies a group by a panel: `sum = margin + Σ code · query code`, and tests every sum, against
 /// the threshold of its column and, where rows have thresholds, of its row.
 ///
-/// Returns a bit for each row that passed some query's threshold; `passed` is written for those.
+/// Returns a bit for each row that passed some query's threshold.
 ///
 /// # Panics
 ///
@@ -490,8 +482,20 @@ pub(crate) fn dots(isa: Isa, query: &[u8], rows: &[&[u8]; 4]) -> [i32; 4] {
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::{GROUP, Group, META, MOST_MARGIN, Panel, Passed, STEP, Sums};
+    use super::{GROUP, Group, META, MOST_MARGIN, PANEL, Panel, Passed, STEP, Sums};
     use crate::kernels::prefetch;
+
+    /// A word behind the codes of a row: 0 is its factor, 1 its bias, 2 the sum of its codes.
+    ///
+    /// # Safety
+    ///
+    /// `group` has a record of so many steps for that row.
+    #[inline(always)]
+    unsafe fn behind(group: Group<'_>, row: usize, steps: usize, word: usize) -> i32 {
+        let at = row * (steps * STEP + META) + (steps + word) * STEP;
+        // SAFETY: a record has three words behind its codes, by the contract.
+        unsafe { group.records.as_ptr().add(at).cast::<i32>().read_unaligned() }
+    }
 
     /// Vectors of 16 numbers, under names that [`kernels`] can share.
     mod zmm {
@@ -518,6 +522,7 @@ mod x86 {
             mul_floats(a: Floats, b: Floats) -> Floats = _mm512_mul_ps(a, b);
             fma(a: Floats, b: Floats, c: Floats) -> Floats = _mm512_fmadd_ps(a, b, c);
             min(a: Floats, b: Floats) -> Floats = _mm512_min_ps(a, b);
+            shift(a: Ints, by: __m128i) -> Ints = _mm512_sll_epi32(a, by);
             to_floats(a: Ints) -> Floats = _mm512_cvtepi32_ps(a);
             to_ints(a: Floats) -> Ints = _mm512_cvttps_epi32(a);
             reaches(a: Floats, b: Floats) -> u64 =
@@ -599,6 +604,7 @@ mod x86 {
             mul_floats(a: Floats, b: Floats) -> Floats = _mm256_mul_ps(a, b);
             fma(a: Floats, b: Floats, c: Floats) -> Floats = _mm256_fmadd_ps(a, b, c);
             min(a: Floats, b: Floats) -> Floats = _mm256_min_ps(a, b);
+            shift(a: Ints, by: __m128i) -> Ints = _mm256_sll_epi32(a, by);
             to_floats(a: Ints) -> Floats = _mm256_cvtepi32_ps(a);
             to_ints(a: Floats) -> Ints = _mm256_cvttps_epi32(a);
             reaches(a: Floats, b: Floats) -> u64 =
@@ -695,9 +701,15 @@ mod x86 {
             ) -> [[$ops::Ints; V]; $rows] {
                 let (stride, lanes) = (panel.steps * STEP + META, panel.lanes);
                 let mut sums = [start; $rows];
+                // Zeros are powers of two.
+                let zero = _mm_cvtsi32_si128(panel.zero.trailing_zeros() as i32);
                 for (r, sums) in sums.iter_mut().enumerate() {
-                    let offset = panel.zero.wrapping_mul(group.sum(row + r, panel.steps));
-                    *sums = start.map(|start| $ops::sub(start, $ops::ints(offset)));
+                    // SAFETY: the contract.
+                    let sum = unsafe { behind(group, row + r, panel.steps, 2) };
+                    let offset = $ops::shift($ops::ints(sum), zero);
+                    for sum in sums {
+                        *sum = $ops::sub(*sum, offset);
+                    }
                 }
                 let mut record = group.records.as_ptr().wrapping_add(row * stride);
                 let mut words = panel.words.as_ptr().cast::<u8>();
@@ -781,13 +793,37 @@ mod x86 {
         };
     }
 
+    /// Keeps the sums of some rows, each at its number in a list, and notes which pass a test.
+    ///
+    /// Rows are written out one by one: a loop over them has the sums in memory, not in registers.
+    /// Whether one passes can hardly be foreseen, so that nothing branches by it.
+    macro_rules! keep {
+        ($ops:ident, [$($r:literal)*], $vectors:ident, $sums:ident, $out:ident,
+         |$row:ident, $v:ident, $sum:ident| $passes:expr) => {{
+            let (passed, hits, top, first) = $out;
+            $({
+                let $row = top + $r;
+                let mut mask = 0;
+                for $v in 0..$vectors {
+                    let out = passed.sums[$row].as_mut_ptr();
+                    // SAFETY: a row of sums has a word for every lane of the panel.
+                    unsafe { $ops::store(out.add(first + $v * $ops::LANES), $sums[$r][$v]) };
+                    let $sum = $ops::to_floats($sums[$r][$v]);
+                    mask |= $passes << ($v * $ops::LANES);
+                }
+                passed.masks[$row] |= mask << first;
+                *hits |= u32::from(mask != 0) << $row;
+            })*
+        }};
+    }
+
     /// The kernels of one instruction set.
     ///
     /// `$rows` rows × `$vectors` vectors of queries are in registers at a time. `$ready` makes of a
     /// vector of query bytes what `$dot` multiplies by a vector of row bytes, to add the four
     /// products of each 32-bit lane to a sum.
     macro_rules! kernels {
-        ($features:literal, $ops:ident, $rows:literal, $vectors:literal, $sweep:ident,
+        ($features:literal, $ops:ident, $rows:literal, $each:tt, $vectors:literal, $sweep:ident,
          $products:ident, $dots:ident, $part:ident, $part_sums:ident, $test:ident, $test_sums:ident,
          $few:ident, $four:ident, $sweep_four:ident,
          $ready:expr, $dot:expr, $panel_dot:expr, $together:literal, $panel_dots:expr) => {
@@ -884,56 +920,42 @@ mod x86 {
                 let rounding = $ops::floats(group.ratios.rounding);
                 let norm = $ops::floats(group.ratios.norm);
                 let mut start = [$ops::ints(1); V];
-                let (mut scale, mut threshold) = ([$ops::floats(0.0); V], [$ops::floats(0.0); V]);
-                let mut biases = [$ops::floats(0.0); V];
-                for v in 0..V {
-                    let arrays =
-                        [&panel.rounding, &panel.norm, &panel.scale, &panel.threshold, &panel.bias];
-                    // SAFETY: the arrays have a float for every lane of the panel.
-                    let [r, n, s, t, b] = unsafe {
-                        arrays.map(|array| {
-                            $ops::load_floats(array.as_ptr().add(first + v * $ops::LANES))
-                        })
-                    };
-                    biases[v] = b;
-                    let margin = $ops::fma(r, rounding, $ops::mul_floats(n, norm));
+                // SAFETY: a panel's arrays have a float for every lane.
+                let load = |array: &[f32; PANEL], v: usize| unsafe {
+                    $ops::load_floats(array.as_ptr().add(first + v * $ops::LANES))
+                };
+                for (v, start) in start.iter_mut().enumerate() {
+                    let margin = $ops::mul_floats(load(&panel.norm, v), norm);
+                    let margin = $ops::fma(load(&panel.rounding, v), rounding, margin);
                     let margin = $ops::mul_floats(margin, $ops::floats(1.0 + 1e-5));
                     let margin = $ops::min(margin, $ops::floats(MOST_MARGIN));
-                    start[v] = $ops::add(start[v], $ops::to_ints(margin));
-                    (scale[v], threshold[v]) = (s, t);
+                    *start = $ops::add(*start, $ops::to_ints(margin));
                 }
+                let number = |row: usize, word: usize| {
+                    // SAFETY: the contract.
+                    let bits = unsafe { behind(group, row, panel.steps, word) };
+                    $ops::floats(f32::from_bits(bits as u32))
+                };
                 let mut hits = 0;
                 for top in (0..GROUP).step_by($rows) {
                     // SAFETY: the contract.
                     let sums = unsafe { $test_sums::<V, FETCH>(group, panel, vector, top, start) };
-                    for (row, sums) in (top..).zip(sums) {
-                        let factor = $ops::floats(group.factor(row, panel.steps));
-                        let bias = $ops::floats(group.bias(row, panel.steps));
-                        let mut mask = 0;
-                        for v in 0..V {
-                            let sum = $ops::to_floats(sums[v]);
-                            let value = if panel.biased {
-                                $ops::fma(sum, $ops::mul_floats(factor, scale[v]), bias)
-                            } else {
-                                $ops::mul_floats(sum, factor)
-                            };
-                            mask |= $ops::reaches(value, threshold[v]) << (v * $ops::LANES);
-                            if let Some(rows) = group.thresholds {
-                                let factor = $ops::mul_floats(factor, scale[v]);
-                                let value = $ops::fma(sum, factor, biases[v]);
-                                let wanted = $ops::reaches(value, $ops::floats(rows[row]));
-                                mask |= wanted << (v * $ops::LANES);
-                            }
-                        }
-                        if mask != 0 {
-                            passed.masks[row] |= mask << first;
-                            hits |= 1 << row;
-                            for (v, sum) in sums.into_iter().enumerate() {
-                                let out = passed.sums[row].as_mut_ptr();
-                                // SAFETY: a row of sums has a word for every lane of the panel.
-                                unsafe { $ops::store(out.add(first + v * $ops::LANES), sum) };
-                            }
-                        }
+                    let scaled = |row, v| $ops::mul_floats(number(row, 0), load(&panel.scale, v));
+                    let reaches = |value, v| $ops::reaches(value, load(&panel.threshold, v));
+                    let out = (&mut *passed, &mut hits, top, first);
+                    match group.thresholds {
+                        Some(rows) => keep!($ops, $each, V, sums, out, |row, v, sum| {
+                            let factor = scaled(row, v);
+                            let wanted = $ops::fma(sum, factor, load(&panel.bias, v));
+                            reaches($ops::fma(sum, factor, number(row, 1)), v)
+                                | $ops::reaches(wanted, $ops::floats(rows[row]))
+                        }),
+                        None if panel.biased => keep!($ops, $each, V, sums, out, |row, v, sum| {
+                            reaches($ops::fma(sum, scaled(row, v), number(row, 1)), v)
+                        }),
+                        None => keep!($ops, $each, V, sums, out, |row, v, sum| {
+                            reaches($ops::mul_floats(sum, number(row, 0)), v)
+                        }),
                     }
                 }
                 hits
@@ -1026,6 +1048,7 @@ mod x86 {
         "avx512f,avx512bw,avx512vnni",
         zmm,
         8,
+        [0 1 2 3 4 5 6 7],
         3,
         sweep_avx512,
         products_avx512,
@@ -1048,6 +1071,7 @@ mod x86 {
         "avx2,fma,avxvnni",
         ymm,
         4,
+        [0 1 2 3],
         2,
         sweep_avxvnni,
         products_avxvnni,
@@ -1070,6 +1094,7 @@ mod x86 {
         "avx2,fma",
         ymm,
         4,
+        [0 1 2 3],
         2,
         sweep_avx2,
         products_avx2,
