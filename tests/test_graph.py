@@ -774,13 +774,17 @@ def test_walks_under_a_filter_know_when_answers_lie_elsewhere(rng: np.random.Gen
     rows[apart] += 20
     index = omendb.Index(rows, method="graph")
     queries = rows[1:400:2] + 0.1 * rng.standard_normal((200, 128)).astype(np.float32)
+    # Eight at a time: for many, a sweep may cost less than walks do, and then it answers.
+    eights = [queries[first : first + 8] for first in range(0, 200, 8)]
     for mask in (rng.random(40_000) < 0.5, ~apart):
-        for some in (slice(8), slice(200)):
-            hits = index.search(queries[some], method="graph", effort=30, filter=mask)
+        for some in eights:
+            hits = index.search(some, method="graph", effort=30, filter=mask)
             assert not np.any(hits.exact), "answers are near"
-        assert recall_of(index, queries, effort=30, filter=mask) >= 0.95
-    hits = index.search(queries, method="graph", effort=30, filter=apart)
-    assert np.all(hits.exact), "no answer is near"
+        found = [recall_of(index, some, effort=30, filter=mask) for some in eights]
+        assert np.mean(found) >= 0.95
+    for some in eights:
+        hits = index.search(some, method="graph", effort=30, filter=apart)
+        assert np.all(hits.exact), "no answer is near"
 
 
 def test_a_filter_that_allows_nothing_has_empty_answers(rng: np.random.Generator) -> None:
