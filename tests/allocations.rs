@@ -3,10 +3,11 @@
 #![allow(unsafe_code)] // an allocator that counts, and the C interface
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
 use std::ffi::c_void;
 use std::ptr;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use omendb::capi::{
     OMEN_OK, omen_add, omen_build_graph, omen_create, omen_free, omen_index, omen_search,
@@ -14,16 +15,19 @@ use omendb::capi::{
 };
 use omendb::{Hits, Index, Method, Metric, Options, Rows, Run};
 
-/// Counts what is taken, and what is still held.
+/// Counts how often this thread takes something, and what all of them still hold.
 struct Counting;
 
-static CALLS: AtomicU64 = AtomicU64::new(0);
+thread_local! {
+    /// A search on one thread runs where it is called. Others, the test runner's, take things meanwhile.
+    static CALLS: Cell<u64> = const { Cell::new(0) };
+}
 static BYTES: AtomicI64 = AtomicI64::new(0);
 
 // SAFETY: the system's allocator does the work.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        CALLS.fetch_add(1, Ordering::Relaxed);
+        CALLS.set(CALLS.get() + 1);
         BYTES.fetch_add(layout.size() as i64, Ordering::Relaxed);
         // SAFETY: handed on.
         unsafe { System.alloc(layout) }
@@ -39,7 +43,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// The tests of this file take turns: they count for the whole process.
+/// The tests of this file take turns: bytes are counted for the whole process.
 static TURN: Mutex<()> = Mutex::new(());
 
 const DIM: usize = 32;
@@ -60,9 +64,9 @@ fn taken(mut search: impl FnMut(&[f32])) -> u64 {
     let queries = numbers((WARM + CALLS_COUNTED) * DIM);
     let (warm, counted) = queries.split_at(WARM * DIM);
     warm.chunks_exact(DIM).for_each(&mut search);
-    let before = CALLS.load(Ordering::Relaxed);
+    let before = CALLS.get();
     counted.chunks_exact(DIM).for_each(&mut search);
-    CALLS.load(Ordering::Relaxed) - before
+    CALLS.get() - before
 }
 
 #[test]
