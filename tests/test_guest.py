@@ -164,7 +164,10 @@ calls = {{
 }}
 run = calls.get(what, lambda: index.search(Q, 10, threads=threads))
 before = state(index)
-times = [trial(run, 2.0) for _ in range(3)]
+times = []
+# On a fast machine a call may end before its signal: then it is called again.
+while len(times) < 3 or (len(times) < 20 and not any(times)):
+    times.append(trial(run, 2.0))
 assert state(index) == before
 print(json.dumps(times))
 """
