@@ -183,7 +183,6 @@ class Omendb(Library):
 
     def cost(self, data: Data) -> tuple[list[float], float | None, float | None]:
         """Return the seconds of five builds; memory's growth and its peak over the rows' bytes."""
-        self.index = None
         rows, _ = data.make()
         before = memory(reset_peak=True)
         self.build(rows, data.metric)

@@ -987,15 +987,14 @@ mod x86 {
                 };
                 let mut sums = _mm256_set_m128i(high, low);
                 sums = ymm::add(sums, ymm::ints(panel.margin(q, group.ratios)));
-                // SAFETY: records have three words behind their codes.
-                let (factors, biases, offsets) = unsafe {
-                    let word = |r: usize, word: usize| row(r).add((panel.steps + word) * STEP);
-                    let float = |r: usize, w: usize| word(r, w).cast::<f32>().read_unaligned();
-                    let gather = |w: usize| [0, 1, 2, 3, 4, 5, 6, 7].map(|r| float(r, w));
-                    let biases = if panel.biased { gather(1) } else { [0.0; GROUP] };
-                    let offsets = if panel.zero != 0 { gather(2) } else { [0.0; GROUP] };
-                    (gather(0), biases, offsets)
+                let gather = |word: usize| {
+                    // SAFETY: the contract.
+                    let gathered = |r| unsafe { behind(group, r, panel.steps, word) as u32 };
+                    [0, 1, 2, 3, 4, 5, 6, 7].map(|r| f32::from_bits(gathered(r)))
                 };
+                let factors = gather(0);
+                let biases = if panel.biased { gather(1) } else { [0.0; GROUP] };
+                let offsets = if panel.zero != 0 { gather(2) } else { [0.0; GROUP] };
                 // SAFETY: eight floats each; the last are whole numbers in truth.
                 let (factors, biases, offsets) = unsafe {
                     (
