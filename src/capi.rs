@@ -1190,3 +1190,18 @@ pub extern "C" fn omen_abi_version() -> u32 {
 
 /// The version of this interface: see omen_abi_version.
 pub const OMEN_ABI_VERSION: u32 = 1;
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)] // a test
+
+    use super::*;
+
+    #[test]
+    fn a_panic_is_a_status_with_a_message() {
+        assert_eq!(call(|| panic!("of row {}", 7)), OMEN_FAULT);
+        // SAFETY: a message lives until the thread's next call.
+        let message = unsafe { CStr::from_ptr(omen_last_error()) };
+        assert!(message.to_str().unwrap().contains("of row 7"));
+    }
+}

@@ -66,9 +66,37 @@ static int32_t search_again(void *context, uint64_t done, uint64_t total) {
     asked->times++;
     asked->depth++;
     if (asked->depth > asked->deepest) asked->deepest = asked->depth;
-    OK(omen_search(asked->index, asked->queries, ROWS, 1, NULL, found, distances, counts));
+    OK(omen_search(asked->index, asked->queries, ROWS / 5, 1, NULL, found, distances, counts));
     asked->depth--;
     return 1;
+}
+
+/* The threads of this process, where the system tells. */
+static int threads(void) {
+    int count = 0;
+#ifdef __linux__
+    char line[256];
+    FILE *status = fopen("/proc/self/status", "r");
+    CHECK(status);
+    while (fgets(line, sizeof line, status)) sscanf(line, "Threads: %d", &count);
+    fclose(status);
+#endif
+    return count;
+}
+
+/* Changes one byte of the first place in a file that holds these numbers. */
+static void damage(const char *path, const float *vector) {
+    FILE *file = fopen(path, "r+b");
+    CHECK(file && fseek(file, 0, SEEK_END) == 0);
+    long size = ftell(file), at = 0;
+    char *bytes = malloc((size_t)size);
+    rewind(file);
+    CHECK(bytes && fread(bytes, 1, (size_t)size, file) == (size_t)size);
+    while (at + (long)sizeof(float) * DIM <= size && memcmp(bytes + at, vector, sizeof(float) * DIM))
+        at++;
+    CHECK(at + (long)sizeof(float) * DIM <= size && fseek(file, at, SEEK_SET) == 0);
+    CHECK(fputc(bytes[at] ^ 1, file) != EOF && fclose(file) == 0);
+    free(bytes);
 }
 
 static float number(uint32_t *state) {
@@ -132,6 +160,7 @@ int main(int argc, char **argv) {
     options.row_stride = sizeof(struct record);
     omen_index *index = NULL;
     OK(omen_create(DIM, &options, &index));
+    OK(omen_set_threads(index, 1));
     struct record *lent = malloc(ROWS / 2 * sizeof *lent);
     CHECK(lent);
     memcpy(lent, records, ROWS / 2 * sizeof *lent);
@@ -159,6 +188,22 @@ int main(int argc, char **argv) {
         CHECK(nearer == K - 1);
     }
 
+    /* A call on one thread starts none; the index's number counts where the call has none of its own. */
+    omen_search_options search = OMEN_SEARCH_OPTIONS_INIT;
+    int64_t *nearest = malloc(sizeof(int64_t) * ROWS);
+    double *nearness = malloc(sizeof(double) * ROWS);
+    uint64_t *ones = malloc(sizeof(uint64_t) * ROWS);
+    CHECK(nearest && nearness && ones);
+    search.row_stride = sizeof(struct record);
+    int alone = threads();
+    OK(omen_search(index, records, ROWS, 1, &search, nearest, nearness, ones));
+    CHECK(threads() == alone);
+    OK(omen_set_threads(index, 2));
+    OK(omen_search(index, records, ROWS, 1, &search, nearest, nearness, ones));
+    CHECK(alone == 0 || threads() > alone);
+    OK(omen_set_threads(index, 0));
+    search.row_stride = 0;
+
     /* Filters: every third row by bits, then by ids; queries in double precision with a stride. */
     uint8_t bits[(ROWS + 7) / 8] = {0}, exact[QUERIES];
     int64_t third[ROWS / 3];
@@ -169,7 +214,6 @@ int main(int argc, char **argv) {
     double wide[QUERIES][DIM + 1];
     for (int q = 0; q < QUERIES; q++)
         for (int j = 0; j < DIM; j++) wide[q][j] = queries[q * DIM + j];
-    omen_search_options search = OMEN_SEARCH_OPTIONS_INIT;
     search.filter_bits = bits;
     search.n_filter_bytes = sizeof bits;
     search.exact = exact;
@@ -232,25 +276,22 @@ int main(int argc, char **argv) {
     OK(omen_set_cancel(index, NULL, NULL));
     OK(omen_set_threads(index, 0));
 
-    /* A callback that searches is not asked by that search. */
+    /* A long call asks, and stops; a callback that searches is not asked by that search. */
     omen_index *same = NULL;
     struct asked deep = {0};
     float *slow = malloc(sizeof(float) * DIM * ROWS);
+    CHECK(slow);
     for (int i = 0; i < ROWS; i++) memcpy(slow + DIM * i, records[i].vector, sizeof(float) * DIM);
     omen_options by_sums = OMEN_OPTIONS_INIT;
     by_sums.metric = OMEN_MANHATTAN;
     OK(omen_create(DIM, &by_sums, &same));
-    OK(omen_borrow(same, slow, ROWS, NULL));
+    for (int copies = 0; copies < 40; copies++) OK(omen_borrow(same, slow, ROWS, NULL));
     OK(omen_set_threads(same, 1));
     OK(omen_set_cancel(same, search_again, &deep));
     deep.index = same;
     deep.queries = slow;
-    int64_t *nearest = malloc(sizeof(int64_t) * ROWS);
-    double *nearness = malloc(sizeof(double) * ROWS);
-    uint64_t *ones = malloc(sizeof(uint64_t) * ROWS);
-    stopped = omen_search(same, slow, ROWS, 1, NULL, nearest, nearness, ones);
-    CHECK((stopped == OMEN_CANCELLED) == (deep.times > 0));
-    CHECK(deep.deepest == (deep.times > 0));
+    CHECK(omen_search(same, slow, ROWS, 1, NULL, nearest, nearness, ones) == OMEN_CANCELLED);
+    CHECK(deep.times == 1 && deep.deepest == 1);
     OK(omen_free(same));
     free(slow);
     free(nearest);
@@ -265,6 +306,15 @@ int main(int argc, char **argv) {
     OK(omen_search(same, queries, QUERIES, K, NULL, again, loaded, counts));
     CHECK(memcmp(found, again, sizeof found) == 0);
     CHECK(memcmp(distances, loaded, sizeof distances) == 0);
+    OK(omen_free(same));
+
+    /* A damaged file is found out when it is opened, or when its rows are first needed. */
+    damage(argv[1], records[ROWS - 1].vector);
+    CHECK(omen_load(argv[1], 1, &same) == OMEN_DAMAGED);
+    OK(omen_load(argv[1], 0, &same));
+    found[0] = -7;
+    CHECK(omen_search(same, queries, QUERIES, K, NULL, found, loaded, counts) == OMEN_DAMAGED);
+    CHECK(found[0] == -7);
     OK(omen_free(same));
 
     /* An index keeps its number type where it has no rows. */
@@ -297,6 +347,35 @@ int main(int argc, char **argv) {
     CHECK(omen_free(same) == OMEN_INVALID_HANDLE);
     CHECK(omen_len(same, &len) == OMEN_INVALID_HANDLE);
     CHECK(omen_len((omen_index *)(void *)records, &len) == OMEN_INVALID_HANDLE);
+    omen_index *next = NULL; /* where the last one was */
+    OK(omen_create(DIM, NULL, &next));
+    CHECK(next != same && omen_len(same, &len) == OMEN_INVALID_HANDLE);
+    CHECK(omen_free(same) == OMEN_INVALID_HANDLE);
+    OK(omen_free(next));
+
+    /* Numbers that stand for nothing, and rows that lie in each other. */
+    for (int32_t wrong = -1; wrong < 99; wrong += 50) {
+        omen_options made = OMEN_OPTIONS_INIT;
+        made.metric = wrong;
+        CHECK(omen_create(DIM, &made, &next) == OMEN_INVALID_ARGUMENT);
+        made.metric = OMEN_COSINE;
+        made.dtype = wrong;
+        CHECK(omen_create(DIM, &made, &next) == OMEN_INVALID_ARGUMENT);
+        by_ids.dtype = wrong;
+        CHECK(omen_search(index, wide, 2, 1, &by_ids, found, distances, counts) ==
+              OMEN_INVALID_ARGUMENT);
+        by_ids.dtype = OMEN_F64;
+        by_ids.method = wrong;
+        CHECK(omen_search(index, wide, 2, 1, &by_ids, found, distances, counts) ==
+              OMEN_INVALID_ARGUMENT);
+        by_ids.method = OMEN_AUTO;
+    }
+    options.row_stride = DIM * sizeof(double) - 1;
+    CHECK(omen_create(DIM, &options, &next) == OMEN_INVALID_ARGUMENT);
+    by_ids.row_stride = DIM * sizeof(double) - 1;
+    CHECK(omen_search(index, wide, 2, 1, &by_ids, found, distances, counts) ==
+          OMEN_INVALID_ARGUMENT);
+    CHECK(strstr(omen_last_error(), "at least 64 bytes") != NULL);
     CHECK(omen_load("/no/such/file", 0, &same) == OMEN_FILE);
     CHECK(strstr(omen_last_error(), "/no/such/file") != NULL);
     queries[3] = NAN;
