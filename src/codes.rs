@@ -34,7 +34,9 @@ use std::sync::Arc;
 
 use crate::kernels::Isa;
 use crate::kernels::float;
-use crate::kernels::int8::{self, GROUP, Group, LIMIT, MOST_OF_FOUR, Ratios, STEP, record_bytes};
+use crate::kernels::int8::{
+    self, Block, GROUP, Group, LIMIT, MOST_OF_FOUR, Ratios, STEP, record_bytes,
+};
 use crate::kernels::matmul;
 use crate::metric::Metric;
 use crate::region::{Region, Slice};
@@ -83,7 +85,7 @@ pub(crate) struct Encoder {
     /// `width × dim`, orthonormal rows; none where every dimension is coded as it is.
     axes: Option<Vec<f32>>,
     /// Codes of the axes, for walks.
-    coded_axes: Vec<u8>,
+    coded_axes: Block,
     width: usize,
     /// The η of the certificate.
     slack: f64,
@@ -266,7 +268,7 @@ impl Encoder {
             mean_norm: float::dot(&mean, &mean).sqrt(),
             unit: 1.0,
             axes: None,
-            coded_axes: Vec::new(),
+            coded_axes: Block::default(),
             width: mean.len(),
             mean,
             slack: 0.0,
@@ -282,12 +284,13 @@ impl Encoder {
         }
         let steps = self.mean.len().div_ceil(STEP);
         let mut codes = vec![0; steps * STEP];
-        self.coded_axes = vec![0; width * record_bytes(steps)];
-        let records = self.coded_axes.chunks_exact_mut(record_bytes(steps));
-        for (axis, record) in axes.chunks_exact(self.mean.len()).zip(records) {
+        let mut records = vec![0; width * record_bytes(steps)];
+        let each = records.chunks_exact_mut(record_bytes(steps));
+        for (axis, record) in axes.chunks_exact(self.mean.len()).zip(each) {
             let (factor, _) = quantize(axis, 1.0, LIMIT, &mut codes);
             int8::write_record(record, &codes, factor, 0.0);
         }
+        self.coded_axes = Block::new(steps, records.chunks_exact(record_bytes(steps)));
         (self.axes, self.width) = (Some(axes), width);
         self.set_slack(defect);
         Some(())
@@ -428,7 +431,7 @@ impl Encoder {
     /// Bytes the encoder holds.
     pub(crate) fn nbytes(&self) -> usize {
         let axes = self.axes.as_ref().map_or(0, |axes| axes.len() * 4);
-        self.mean.len() * 8 + axes + self.coded_axes.len()
+        self.mean.len() * 8 + axes + self.coded_axes.nbytes()
     }
 
     /// Dimensions that are coded.
@@ -816,18 +819,7 @@ impl Encoder {
         let (scale, _) = quantize(&query.floats, norm, LIMIT, &mut codes);
         let mut bytes = Buffer::new();
         int8::query_bytes(isa, codes.iter().map(|&code| code as u8), &mut bytes);
-        let mut projected = Buffer::new();
-        // The number of axes is a multiple of a step, which is four.
-        for records in self.coded_axes.chunks_exact(4 * record_bytes(steps)) {
-            let record = |i: usize| &records[i * record_bytes(steps)..];
-            let four = [record(0), record(1), record(2), record(3)];
-            let dots = int8::dots(isa, &bytes, &four);
-            let (factors, _, sums) = int8::metas(&four, steps);
-            for i in 0..4 {
-                let dot = dots[i] - int8::zero(isa) * sums[i];
-                projected.push(scale * factors[i] * dot as f32);
-            }
-        }
+        let projected = self.coded_axes.products(isa, &bytes, scale);
         self.query_code(&query.floats, &projected, LIMIT)
     }
 

@@ -38,7 +38,7 @@ macro_rules! kept {
     };
 }
 pub(crate) use kept;
-kept!(f64, f32, u32, i8, u8, (u32, u32));
+kept!(f64, f32, i32, u32, i8, u8, (u32, u32));
 
 /// A vector that goes back to its thread's buffers when it is dropped.
 #[derive(Debug)]

@@ -29,7 +29,7 @@ use std::sync::{Arc, OnceLock};
 
 use crate::codes::{Encoder, QueryCode, QueryFloats};
 use crate::corpus::{self, CHUNK, Chunk, Corpus, Store, Together};
-use crate::kernels::int8::{self, STEP};
+use crate::kernels::int8::{self, Block, STEP};
 use crate::kernels::{Isa, prefetch};
 use crate::scratch::Buffer;
 
@@ -49,7 +49,11 @@ const HEADS: usize = 256;
 /// Chunks that are looked up beforehand for each walk: it comes to more.
 const CHUNKS_OF_A_WALK: usize = 64;
 /// Lines of the cache that are on their way at once: asked for more, a core waits rather than computes.
+/// The second is for processors with AVX-512, which came later (measured on a Zen 3 and a Zen 5).
 const LINES: usize = 40;
+const LINES_AVX512: usize = 128;
+/// Records that are, of those of a line or two.
+const RECORDS: usize = 20;
 /// What an unused link holds.
 pub(crate) const NONE: u32 = u32::MAX;
 /// Set in the number of a row that a beam has expanded, and in that of the next copy among links.
@@ -115,14 +119,12 @@ pub struct Check {
 #[derive(Debug, Default)]
 struct Heads {
     rows: Vec<u32>,
-    records: Vec<u8>,
+    records: Block,
 }
 
 impl Heads {
     fn new(lane: &Lane<'_>, rows: Vec<u32>) -> Self {
-        let mut records = Vec::with_capacity(rows.len() * lane.stride + lane.padded);
-        rows.iter().for_each(|&row| records.extend(&lane.record(row)[..lane.stride]));
-        records.resize(records.len() + lane.padded, 0);
+        let records = Block::new(lane.steps, rows.iter().map(|&row| lane.record(row)));
         Self { rows, records }
     }
 }
@@ -301,7 +303,7 @@ impl Graph {
 
     pub(crate) fn nbytes(&self) -> usize {
         let links = self.links.iter().filter_map(OnceLock::get);
-        links.map(|links| size_of_val(&**links)).sum::<usize>() + self.heads.records.len()
+        links.map(|links| size_of_val(&**links)).sum::<usize>() + self.heads.records.nbytes()
     }
 
     /// Room for `rows` rows, the new ones without links.
@@ -398,6 +400,7 @@ impl<'a> Lane<'a> {
             && head.len() < corpus.rows * stride;
         let records = pays.then(|| chunks.iter().map(|chunk| chunk.records()));
         let records: Option<Vec<&[u8]>> = records.and_then(Iterator::collect);
+        let lines = if corpus.isa == Isa::Avx512 { LINES_AVX512 } else { LINES };
         Some(Self {
             isa: corpus.isa,
             head,
@@ -408,7 +411,7 @@ impl<'a> Lane<'a> {
             steps,
             stride,
             padded: (steps * STEP).next_multiple_of(int8::DOTS_UNIT),
-            ahead: (LINES / (stride / 64 + 2)).max(4),
+            ahead: (lines / (stride / 64 + 2)).clamp(4, RECORDS),
             zero: int8::zero(corpus.isa),
             rows: corpus.rows,
             lift,
@@ -510,16 +513,42 @@ impl<'a> Lane<'a> {
         rows.iter().take(self.ahead).for_each(|&row| self.prefetch(row));
     }
 
+    /// The values of some rows, by `found(rows, values)` for each four of them; the last four may be
+    /// fewer, and have the value of the last again.
+    #[inline(always)]
+    fn each_four(&self, target: &Target, rows: &[u32], mut found: impl FnMut(&[u32], [f32; 4])) {
+        let mut ahead = rows.get(self.ahead..).unwrap_or_default();
+        for rows in rows.chunks(4) {
+            let values = self.values(target, four(rows));
+            let (asked, later) = ahead.split_at(rows.len().min(ahead.len()));
+            asked.iter().for_each(|&row| self.prefetch(row));
+            ahead = later;
+            found(rows, values);
+        }
+    }
+
     /// The value of each of some rows, by `found(row, value)`.
     #[inline(always)]
     fn each(&self, target: &Target, rows: &[u32], mut found: impl FnMut(u32, f32)) {
-        let mut ahead = rows.iter().skip(self.ahead);
-        for rows in rows.chunks(4) {
-            for (&row, value) in rows.iter().zip(self.values(target, four(rows))) {
-                ahead.next().into_iter().for_each(|&row| self.prefetch(row));
-                found(row, value);
+        self.each_four(target, rows, |rows, values| {
+            rows.iter().zip(values).for_each(|(&row, value)| found(row, value));
+        });
+    }
+
+    /// The value of each record of a block.
+    fn values_of_block(&self, target: &Target, block: &Block) -> Buffer<f32> {
+        let mut values = block.products(self.isa, &target.bytes, target.gain);
+        let biases = block.biases();
+        for (value, &bias) in values.iter_mut().zip(biases) {
+            *value = target.base - *value - target.beta * bias;
+        }
+        if let Some(height) = target.height {
+            for (value, &bias) in values.iter_mut().zip(biases) {
+                let apart = height - self.height(bias);
+                *value += apart * apart;
             }
         }
+        values
     }
 
     /// The values of four rows.

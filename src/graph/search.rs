@@ -17,7 +17,7 @@
 use std::cell::RefCell;
 use std::sync::atomic::Ordering;
 
-use super::{Graph, Heads, Lane, MARK, NONE, Target, key, value};
+use super::{Graph, Lane, MARK, NONE, Target, key, value};
 use crate::corpus::Corpus;
 use crate::error::Result;
 use crate::exact::{self, List};
@@ -158,13 +158,28 @@ impl Nearest {
         self.first = 0;
     }
 
+    /// Where there are `floor` rows: only what comes before this is kept, in the place of the last where
+    /// the list is full.
+    #[inline(always)]
+    fn limit(&self) -> (u64, bool) {
+        let worst = self.rows.last().map_or(0, |&worst| worst & !EXPANDED);
+        let full = self.rows.len() == self.width || worst >= self.bound;
+        (if full { worst } else { self.bound }, full)
+    }
+
+    /// No row of a greater value is kept.
+    #[inline(always)]
+    fn cut(&self) -> f32 {
+        let limit = if self.rows.len() < self.floor { u64::MAX } else { self.limit().0 };
+        if limit == u64::MAX { f32::INFINITY } else { value((limit >> 32) as u32) }
+    }
+
     /// Where the row is now, if it is kept.
     #[inline(always)]
     fn push(&mut self, item: u64) -> Option<usize> {
         if self.rows.len() >= self.floor {
-            let worst = self.rows.last().map_or(0, |&worst| worst & !EXPANDED);
-            let full = self.rows.len() == self.width || worst >= self.bound;
-            if item >= if full { worst } else { self.bound } {
+            let (limit, full) = self.limit();
+            if item >= limit {
                 return None;
             }
             if full {
@@ -261,6 +276,13 @@ impl Beam {
             self.met.push(row);
         }
         new
+    }
+
+    /// No row of a greater value is kept.
+    #[inline(always)]
+    fn cut(&self, reach: &Reach<'_>) -> f32 {
+        let near = self.near.cut();
+        if reach.allowed.is_some() { near.max(self.others.cut()) } else { near }
     }
 
     #[inline(always)]
@@ -367,7 +389,19 @@ impl Beam {
     ) -> bool {
         let met = std::mem::take(&mut self.met);
         let rows = &met[self.scored..];
-        lane.each(target, rows, |row, value| self.push(item(value, row), reach, target.apart));
+        let mut cut = self.cut(reach);
+        lane.each_four(target, rows, |rows, values| {
+            // Most rows are beyond it, and four are soon compared.
+            if values.iter().all(|&value| value > cut) {
+                return;
+            }
+            for (&row, value) in rows.iter().zip(values) {
+                if !(value > cut) {
+                    self.push(item(value, row), reach, target.apart);
+                    cut = self.cut(reach);
+                }
+            }
+        });
         self.scored = met.len();
         self.met = met;
         self.prefetch_links(graph);
@@ -488,22 +522,14 @@ impl Start {
     }
 }
 
-/// Looks for the heads that are nearest to each of some targets.
-fn find_heads(lane: &Lane<'_>, graph: &Graph, starts: &mut [&mut Start]) {
+/// Looks for the heads that are nearest to a target.
+fn find_heads(lane: &Lane<'_>, graph: &Graph, start: &mut Start) {
     let lifted = lane.lift > 0.0 && lane.zero_bias.is_none();
-    let Heads { rows, records } = &*graph.heads;
-    let record = |i: usize| &records[i.min(rows.len() - 1) * lane.stride..];
-    for at in (0..rows.len()).step_by(4) {
-        // Not mapped from an array of numbers: it would be moved just after it was written.
-        let four = [record(at), record(at + 1), record(at + 2), record(at + 3)];
-        for start in &mut *starts {
-            let by_product = lifted && start.target.height.is_none();
-            let width = if by_product { ENTRIES } else { 1 };
-            let values = lane.values_of(&start.target, &four);
-            for (place, value) in (at..rows.len()).zip(values) {
-                start.push(item(value, place as u32), width);
-            }
-        }
+    let by_product = lifted && start.target.height.is_none();
+    let width = if by_product { ENTRIES } else { 1 };
+    let values = lane.values_of_block(&start.target, &graph.heads.records);
+    for (place, &value) in values.iter().enumerate() {
+        start.push(item(value, place as u32), width);
     }
 }
 
@@ -550,7 +576,7 @@ impl Walks {
                             continue;
                         }
                         if start.heads.is_empty() {
-                            find_heads(lane, graph, &mut [start]);
+                            find_heads(lane, graph, start);
                         }
                         beam.start(&reach, lane.rows);
                         beam.enter(lane, graph, start, &reach);
@@ -629,8 +655,7 @@ impl Search<'_> {
                 self.aim(query, &mut start.target).then_some(start)
             };
             let mut starts: Vec<Option<Start>> = wide.chunks_exact(dim).map(aim).collect();
-            let mut all: Vec<&mut Start> = starts.iter_mut().flatten().collect();
-            find_heads(self.lane, self.graph, &mut all);
+            starts.iter_mut().flatten().for_each(|start| find_heads(self.lane, self.graph, start));
             worker.advance(starts.len() as u64 * starting);
             starts
         })?;

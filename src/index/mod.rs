@@ -260,10 +260,8 @@ impl Hits {
 
     /// The answers of the next query.
     fn push(&mut self, state: &State, list: &[Neighbor], exact: bool) {
-        for &Neighbor { distance, row } in list {
-            self.ids.push(state.id(row as usize));
-            self.distances.push(distance);
-        }
+        self.ids.extend(list.iter().map(|neighbor| state.id(neighbor.row as usize)));
+        self.distances.extend(list.iter().map(|neighbor| neighbor.distance));
         self.offsets.push(self.ids.len());
         self.exact.push(exact);
     }

@@ -1,4 +1,4 @@
-//! 8-bit products of rows and queries: three kernels over one layout of rows.
+//! 8-bit products of rows and queries: a few kernels over one layout of rows.
 //!
 //! A row is a *record*: its codes (signed bytes, padded to steps of four), then its factor, its
 //! bias (float32) and the sum of its codes (int32). Records lie one after another, so that the
@@ -9,6 +9,7 @@
 //! | [`sweep`] | 8 rows × up to 48 queries, and tests every sum | exact search of many queries |
 //! | [`products`] | the same, sums kept | the build of a graph |
 //! | [`dots`] | 4 rows anywhere × 1 query | exact search of few queries, walks through a graph |
+//! | [`Block`] | the same, rows that lie together | where walks begin: a query's axes, the heads |
 //!
 //! Queries of the first two are packed in a [`Panel`]: step `s` holds the bytes `4s..4s+4` of query
 //! 0, then of query 1, and so on, so that one 32-bit word of a row, broadcast from where it lies,
@@ -136,6 +137,66 @@ pub(crate) fn metas(records: &[&[u8]; 4], steps: usize) -> ([f32; 4], [f32; 4], 
         (factors[i], biases[i], sums[i]) = meta(records[i], steps);
     }
     (factors, biases, sums)
+}
+
+/// Records that lie one after another, all of which are multiplied by a query. What is behind their codes
+/// lies apart, so that it is read by vectors.
+#[derive(Debug, Default)]
+pub(crate) struct Block {
+    /// Whole fours, the last filled up by zeros.
+    records: Vec<u8>,
+    stride: usize,
+    factors: Vec<f32>,
+    biases: Vec<f32>,
+    sums: Vec<i32>,
+}
+
+impl Block {
+    /// Copies records of so many steps.
+    pub(crate) fn new<'a>(steps: usize, rows: impl ExactSizeIterator<Item = &'a [u8]>) -> Self {
+        let stride = record_bytes(steps);
+        let bytes = rows.len().next_multiple_of(4) * stride;
+        let mut block = Self { records: Vec::with_capacity(bytes), stride, ..Self::default() };
+        for record in rows {
+            let (factor, bias, sum) = meta(record, steps);
+            block.records.extend(&record[..stride]);
+            block.factors.push(factor);
+            block.biases.push(bias);
+            block.sums.push(sum);
+        }
+        block.records.resize(bytes, 0);
+        block
+    }
+
+    pub(crate) fn nbytes(&self) -> usize {
+        self.records.len() + self.factors.len() * META
+    }
+
+    /// What is added to the score of each row.
+    pub(crate) fn biases(&self) -> &[f32] {
+        &self.biases
+    }
+
+    /// `gain · factor · Σ code · query code` of each record, of a query as [`dots`] reads it.
+    pub(crate) fn products(&self, isa: Isa, query: &[u8], gain: f32) -> Buffer<f32> {
+        let len = self.factors.len();
+        let mut dots = Buffer::filled(len.next_multiple_of(4), 0);
+        dots_in_order(isa, query, &self.records, self.stride, dots.as_chunks_mut().0);
+        let mut products = Buffer::filled(len, 0.0);
+        let (out, dots, zero) = (&mut products[..], &dots[..len], zero(isa));
+        let (factors, sums) = (&self.factors[..len], &self.sums[..len]);
+        dispatch(
+            #[inline(always)]
+            || {
+                for i in 0..len {
+                    // A crafted file may hold any sum.
+                    let dot = dots[i].wrapping_sub(zero.wrapping_mul(sums[i]));
+                    out[i] = gain * factors[i] * dot as f32;
+                }
+            },
+        );
+        products
+    }
 }
 
 /// Bytes of a record with so many steps.
@@ -474,6 +535,34 @@ pub(crate) fn dots(isa: Isa, query: &[u8], rows: &[&[u8]; 4]) -> [i32; 4] {
                 query.iter().zip(row).map(|(&q, &x)| i32::from(q as i8) * i32::from(x as i8));
             products.sum()
         }),
+    }
+}
+
+/// [`dots`] of four records after another, `stride` bytes from each to the next.
+///
+/// # Panics
+///
+/// If there are no four records for each of `out`, or they are shorter than the query, or that is no
+/// multiple of 16.
+fn dots_in_order(isa: Isa, query: &[u8], records: &[u8], stride: usize, out: &mut [[i32; 4]]) {
+    let whole = query.len().is_multiple_of(DOTS_UNIT);
+    assert!(whole && query.len() <= stride && records.len() >= 4 * out.len() * stride);
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as for `dots`; the lengths were asserted above.
+        Isa::Avx512 => unsafe { x86::in_order_avx512(query, records, stride, out) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
+        Isa::AvxVnni => unsafe { x86::in_order_avxvnni(query, records, stride, out) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
+        Isa::Avx2 => unsafe { x86::in_order_avx2(query, records, stride, out) },
+        _ => {
+            for (i, out) in out.iter_mut().enumerate() {
+                let row = |r: usize| &records[(4 * i + r) * stride..];
+                *out = dots(isa, query, &[row(0), row(1), row(2), row(3)]);
+            }
+        }
     }
 }
 
@@ -825,7 +914,7 @@ mod x86 {
     macro_rules! kernels {
         ($features:literal, $ops:ident, $rows:literal, $each:tt, $vectors:literal, $sweep:ident,
          $products:ident, $dots:ident, $part:ident, $part_sums:ident, $test:ident, $test_sums:ident,
-         $few:ident, $four:ident, $sweep_four:ident,
+         $few:ident, $four:ident, $sweep_four:ident, $in_order:ident,
          $ready:expr, $dot:expr, $panel_dot:expr, $together:literal, $panel_dots:expr) => {
             /// # Safety
             ///
@@ -1045,6 +1134,27 @@ mod x86 {
                 out
             }
 
+            /// # Safety
+            ///
+            /// The processor has the features named; there are four records for each of `out`, and each
+            /// is as long as the query, which is a multiple of 16.
+            #[target_feature(enable = $features)]
+            pub(super) unsafe fn $in_order(
+                query: &[u8],
+                records: &[u8],
+                stride: usize,
+                out: &mut [[i32; 4]],
+            ) {
+                for (i, out) in out.iter_mut().enumerate() {
+                    // SAFETY: this function's contract; `out` is 16 bytes.
+                    unsafe {
+                        let row = |r: usize| records.as_ptr().add((4 * i + r) * stride);
+                        let sums = $four(query, [row(0), row(1), row(2), row(3)]);
+                        _mm_storeu_si128(out.as_mut_ptr().cast(), sums);
+                    }
+                }
+            }
+
             four!($features, $ops, $four, $ready, $dot);
             four!($features, $ops, $sweep_four, |query| query, $panel_dot);
         };
@@ -1066,6 +1176,7 @@ mod x86 {
         few_avx512,
         four_avx512,
         sweep_four_avx512,
+        in_order_avx512,
         |query| query,
         |sum, query, row| _mm512_dpbusd_epi32(sum, query, row),
         |sum, query, row| _mm512_dpbusd_epi32(sum, query, row),
@@ -1089,6 +1200,7 @@ mod x86 {
         few_avxvnni,
         four_avxvnni,
         sweep_four_avxvnni,
+        in_order_avxvnni,
         |query| query,
         |sum, query, row| _mm256_dpbusd_avx_epi32(sum, query, row),
         |sum, query, row| _mm256_dpbusd_avx_epi32(sum, query, row),
@@ -1112,6 +1224,7 @@ mod x86 {
         few_avx2,
         four_avx2,
         sweep_four_avx2,
+        in_order_avx2,
         |query| (_mm256_abs_epi8(query), query),
         |sum, (magnitude, query): (__m256i, __m256i), row| {
             // 127 · 127 · 2 fits 16 bits, so `vpmaddubsw` does not saturate.
@@ -1410,6 +1523,34 @@ mod tests {
                 for (row, got) in rows.iter().zip(got) {
                     let sum: i32 = row.iter().map(|&code| i32::from(code)).sum();
                     assert_eq!(got - zero(isa) * sum, dot(row, &query), "{isa:?} {steps}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn products_of_a_block_are_those_of_its_records() {
+        let mut random = Random(10);
+        for isa in Isa::available() {
+            for (steps, len) in [(1, 1), (7, 3), (16, 4), (56, 257)] {
+                let rows: Vec<_> = (0..len).map(|_| codes(&mut random, steps, LIMIT)).collect();
+                let mut records = Vec::new();
+                let factor = |i: usize| 0.25 + i as f32;
+                let each = rows.iter().enumerate();
+                each.for_each(|(i, row)| push_record(&mut records, row, factor(i), -factor(i)));
+                let block = Block::new(steps, records.chunks_exact(record_bytes(steps)));
+                let query = codes(&mut random, steps, LIMIT);
+                let mut bytes = Vec::new();
+                query_bytes(isa, query.iter().map(|&code| code as u8), &mut bytes);
+                let got = block.products(isa, &bytes, 0.5);
+                assert_eq!((got.len(), block.biases().len()), (len, len));
+                for (i, row) in rows.iter().enumerate() {
+                    let wanted = 0.5 * factor(i) * dot(row, &query) as f32;
+                    assert_eq!(
+                        (got[i], block.biases()[i]),
+                        (wanted, -factor(i)),
+                        "{isa:?} {steps}"
+                    );
                 }
             }
         }
