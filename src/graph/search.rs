@@ -763,7 +763,10 @@ mod tests {
             let mut list = Nearest { floor, ..Nearest::default() };
             list.start(width);
             for &item in &seen {
-                if list.push(item).is_some_and(|at| at < k) {
+                let beyond = value((item >> 32) as u32) > list.cut();
+                let at = list.push(item);
+                assert!(!(beyond && at.is_some()), "turn {turn}");
+                if at.is_some_and(|at| at < k) {
                     list.tighten(k, growth, base);
                 }
             }
