@@ -507,7 +507,7 @@ impl<'a> Lane<'a> {
         target.apart = floats.scores.base();
     }
 
-    /// Asks the memory for the first of some rows, of which [`Lane::each`] asks for the others.
+    /// Asks the memory for the first of some rows, of which [`Lane::each_four`] asks for the others.
     #[inline(always)]
     fn ask(&self, rows: &[u32]) {
         rows.iter().take(self.ahead).for_each(|&row| self.prefetch(row));

@@ -4,7 +4,7 @@
 //! many records are on their way at once: neither few nor more than a core can wait for. Each round
 //! expands the best few rows of the beam together, asks for the first records of their unseen links,
 //! then for the links of the rows that the next round will most likely expand, and only then scores,
-//! and asks for one more record with each. Where there are several targets, as in a batch of queries or
+//! and asks for more records as it goes. Where there are several targets, as in a batch of queries or
 //! in a build, their walks take turns: one computes while the memory works for the others.
 //!
 //! Walks to many queries are made in the order of the heads that they start from, so that one finds in
@@ -167,11 +167,10 @@ impl Nearest {
         (if full { worst } else { self.bound }, full)
     }
 
-    /// No row of a greater value is kept.
+    /// Nothing from this item on is kept.
     #[inline(always)]
-    fn cut(&self) -> f32 {
-        let limit = if self.rows.len() < self.floor { u64::MAX } else { self.limit().0 };
-        if limit == u64::MAX { f32::INFINITY } else { value((limit >> 32) as u32) }
+    fn end(&self) -> u64 {
+        if self.rows.len() < self.floor { u64::MAX } else { self.limit().0 }
     }
 
     /// Where the row is now, if it is kept.
@@ -281,8 +280,9 @@ impl Beam {
     /// No row of a greater value is kept.
     #[inline(always)]
     fn cut(&self, reach: &Reach<'_>) -> f32 {
-        let near = self.near.cut();
-        if reach.allowed.is_some() { near.max(self.others.cut()) } else { near }
+        let others = if reach.allowed.is_some() { self.others.end() } else { 0 };
+        let end = self.near.end().max(others);
+        if end == u64::MAX { f32::INFINITY } else { value((end >> 32) as u32) }
     }
 
     #[inline(always)]
@@ -748,6 +748,33 @@ mod tests {
     use super::*;
     use crate::random::Random;
 
+    /// Rows beyond the cut are none that a beam would have kept, whatever their values.
+    #[test]
+    fn what_is_beyond_the_cut_would_not_have_been_kept() {
+        let mut random = Random(8);
+        let half = Selection::of_bits(&[0b0101_0101; 25], 200);
+        for turn in 0..300_usize {
+            let allowed = (turn % 3 > 0).then_some(&half);
+            let mut reach = Reach::new(allowed, 0.5, 3, 3 + turn % 9, turn % 2 == 0);
+            reach.others = turn % 4 * 3;
+            let mut beam = Beam::default();
+            beam.start(&reach, 200);
+            for row in 0..200 {
+                let value = match random.next() % 40 {
+                    0 => f32::NAN,
+                    1 => f32::INFINITY,
+                    2 => -f32::INFINITY,
+                    any => any as f32 / 4.0 - 2.0,
+                };
+                let skipped = value > beam.cut(&reach);
+                let before = (beam.near.rows.clone(), beam.others.rows.clone());
+                beam.push(item(value, row), &reach, 2.0);
+                let after = (&beam.near.rows, &beam.others.rows);
+                assert!(!skipped || after == (&before.0, &before.1), "turn {turn}, row {row}");
+            }
+        }
+    }
+
     /// What is kept in the end is what would be kept of all rows at once.
     #[test]
     fn a_bounded_list_keeps_what_lies_within_and_the_nearest_of_the_rest() {
@@ -763,9 +790,9 @@ mod tests {
             let mut list = Nearest { floor, ..Nearest::default() };
             list.start(width);
             for &item in &seen {
-                let beyond = value((item >> 32) as u32) > list.cut();
+                let end = list.end();
                 let at = list.push(item);
-                assert!(!(beyond && at.is_some()), "turn {turn}");
+                assert_eq!(at.is_some(), item < end, "turn {turn}");
                 if at.is_some_and(|at| at < k) {
                     list.tighten(k, growth, base);
                 }

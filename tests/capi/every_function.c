@@ -66,7 +66,7 @@ static int32_t search_again(void *context, uint64_t done, uint64_t total) {
     asked->times++;
     asked->depth++;
     if (asked->depth > asked->deepest) asked->deepest = asked->depth;
-    OK(omen_search(asked->index, asked->queries, ROWS / 5, 1, NULL, found, distances, counts));
+    OK(omen_search(asked->index, asked->queries, ROWS / 20, 1, NULL, found, distances, counts));
     asked->depth--;
     return 1;
 }
