@@ -1193,8 +1193,6 @@ pub const OMEN_ABI_VERSION: u32 = 1;
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::panic)] // a test
-
     use super::*;
 
     #[test]
