@@ -542,7 +542,12 @@ impl<'a> Lane<'a> {
         for (value, &bias) in values.iter_mut().zip(biases) {
             *value = target.base - *value - target.beta * bias;
         }
-        self.add_heights(target, biases, &mut values);
+        if let Some(height) = target.height {
+            for (value, &bias) in values.iter_mut().zip(biases) {
+                let apart = height - self.height(bias);
+                *value += apart * apart;
+            }
+        }
         values
     }
 
@@ -550,29 +555,28 @@ impl<'a> Lane<'a> {
     #[inline(always)]
     fn values(&self, target: &Target, rows: [u32; 4]) -> [f32; 4] {
         let [a, b, c, d] = rows;
-        // Not mapped from an array of numbers: it would be moved just after it was written.
-        let records = [self.record(a), self.record(b), self.record(c), self.record(d)];
-        let dots = int8::dots(self.isa, &target.bytes, &records);
-        let (factors, biases, sums) = int8::metas(&records, self.steps);
+        self.values_of(target, &[self.record(a), self.record(b), self.record(c), self.record(d)])
+    }
+
+    /// The values of four records.
+    #[inline(always)]
+    fn values_of(&self, target: &Target, records: &[&[u8]; 4]) -> [f32; 4] {
+        let dots = int8::dots(self.isa, &target.bytes, records);
+        let (factors, biases, sums) = int8::metas(records, self.steps);
         // A crafted file may hold any sum.
         let dot = |i: usize| dots[i].wrapping_sub(self.zero.wrapping_mul(sums[i])) as f32;
         let mut values = [0.0; 4];
         for i in 0..4 {
             values[i] = target.base - target.gain * factors[i] * dot(i) - target.beta * biases[i];
         }
-        self.add_heights(target, &biases, &mut values);
-        values
-    }
-
-    /// Adds to the values of rows with these biases how far their heights are from the target's, if rows
-    /// are lifted.
-    #[inline(always)]
-    fn add_heights(&self, target: &Target, biases: &[f32], values: &mut [f32]) {
-        let Some(height) = target.height else { return };
-        for (value, &bias) in values.iter_mut().zip(biases) {
-            let apart = height - self.height(bias);
-            *value += apart * apart;
+        // As in `values_of_block`: one function for both takes 1.03 to 1.05 of a walk's time.
+        if let Some(height) = target.height {
+            for i in 0..4 {
+                let apart = height - self.height(biases[i]);
+                values[i] += apart * apart;
+            }
         }
+        values
     }
 }
 
