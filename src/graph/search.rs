@@ -17,7 +17,7 @@
 use std::cell::RefCell;
 use std::sync::atomic::Ordering;
 
-use super::{Graph, Lane, MARK, NONE, Target, key, value};
+use super::{DEGREE, Graph, Lane, MARK, NONE, Target, key, value};
 use crate::corpus::Corpus;
 use crate::error::Result;
 use crate::exact::{self, List};
@@ -261,9 +261,7 @@ impl Beam {
     fn see(&mut self, row: u32) -> bool {
         let (seen, bit) = (&mut self.seen[row as usize / 64], 1 << (row % 64));
         let new = *seen & bit == 0;
-        if new {
-            *seen |= bit;
-        }
+        *seen |= bit;
         new
     }
 
@@ -359,18 +357,20 @@ impl Beam {
     fn expand_some(&mut self, lane: &Lane<'_>, graph: &Graph, reach: &Reach<'_>, base: f32) {
         for _ in 0..WIDTH {
             let Some(item) = self.expand(reach) else { break };
-            // Read once: where links end there is the next copy, if there is one.
-            for link in graph.row(item as u32) {
+            // Whether a link leads to a row that was not seen can hardly be foreseen: nothing branches
+            // by it. What leads to no row is taken as one to the row itself, which was seen.
+            let (row, mut met, mut has_copies) = (item as u32, self.met.len(), false);
+            self.met.resize(met + DEGREE, 0);
+            for link in graph.row(row) {
                 let link = link.load(Ordering::Relaxed);
-                if link >= MARK {
-                    if link != NONE {
-                        self.note_copies(item, lane, graph, reach, base);
-                    }
-                    break;
-                }
-                if (link as usize) < lane.rows {
-                    self.meet(link);
-                }
+                has_copies |= link >= MARK && link != NONE;
+                let link = if (link as usize) < lane.rows { link } else { row };
+                self.met[met] = link;
+                met += usize::from(self.see(link));
+            }
+            self.met.truncate(met);
+            if has_copies {
+                self.note_copies(item, lane, graph, reach, base);
             }
         }
         lane.ask(&self.met[self.scored..]);

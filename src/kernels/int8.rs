@@ -630,14 +630,26 @@ mod x86 {
 
         /// The first bytes of a vector, then zeros.
         ///
+        /// Not by a mask: then the processor waits for all 64 bytes, also for a line of the cache of
+        /// which none is read and for which nobody has asked (measured on a Zen 5).
+        ///
         /// # Safety
         ///
-        /// `bytes`, fewer than 64, are readable at `from`.
+        /// `bytes`, which are 16, 32 or 48, are readable at `from`.
         #[inline]
         #[target_feature(enable = "avx512f,avx512bw")]
         pub(super) unsafe fn load_part(from: *const u8, bytes: usize) -> Ints {
-            // SAFETY: the contract; bytes outside the mask are not read.
-            unsafe { _mm512_maskz_loadu_epi8((1 << bytes) - 1, from.cast()) }
+            // SAFETY: the contract.
+            unsafe {
+                if bytes == 16 {
+                    return _mm512_zextsi128_si512(_mm_loadu_si128(from.cast()));
+                }
+                let low = _mm512_zextsi256_si512(_mm256_loadu_si256(from.cast()));
+                if bytes == 32 {
+                    return low;
+                }
+                _mm512_inserti32x4::<2>(low, _mm_loadu_si128(from.add(32).cast()))
+            }
         }
 
         /// # Safety
