@@ -34,6 +34,21 @@ pub(crate) struct Region {
 // that thread has set it to `THERE`, for good.
 unsafe impl Sync for Region {}
 
+/// Asks the system for pages of 2 MB for as much of some memory as fills such pages. A hint.
+pub(crate) fn join_pages<T>(memory: &[T]) {
+    #[cfg(all(target_os = "linux", not(miri)))]
+    {
+        const PAGE: usize = 1 << 21;
+        let start = memory.as_ptr() as usize;
+        let end = (start + size_of_val(memory)) / PAGE * PAGE;
+        let start = start.next_multiple_of(PAGE);
+        if start < end {
+            // SAFETY: the memory is borrowed, and the advice changes no byte of it.
+            unsafe { libc::madvise(start as *mut _, end - start, libc::MADV_HUGEPAGE) };
+        }
+    }
+}
+
 /// Zeros that may be written while others are read, if there is so much memory: a file says how much is
 /// wanted, and may lie.
 fn zeros(len: usize) -> Option<Box<[UnsafeCell<u8>]>> {
@@ -113,20 +128,10 @@ impl Region {
         })
     }
 
-    /// Asks the system for pages of 2 MB, at once where nothing is written yet and else when it finds
-    /// the time. A hint.
+    /// Asks the system for large pages, at once where nothing is written yet and else when it finds the
+    /// time.
     pub(crate) fn join_pages(&self) {
-        #[cfg(all(target_os = "linux", not(miri)))]
-        {
-            const PAGE: usize = 1 << 21;
-            let start = self.bytes.as_ptr() as usize;
-            let end = (start + self.bytes.len()) / PAGE * PAGE;
-            let start = start.next_multiple_of(PAGE);
-            if start < end {
-                // SAFETY: the memory is ours, and the advice changes no byte of it.
-                unsafe { libc::madvise(start as *mut _, end - start, libc::MADV_HUGEPAGE) };
-            }
-        }
+        join_pages(&self.bytes);
     }
 
     /// The number of pieces.

@@ -75,7 +75,7 @@ impl<'a, 'b> Edit<'a, 'b> {
         let mut graph = graph.clone();
         graph.beyond = beyond;
         if edited >= lane.rows / COPIED_SHARE {
-            graph.links.iter_mut().for_each(Graph::copy_links);
+            graph.copy_links();
         }
         graph.grow(lane.rows);
         graph.together = Arc::clone(lane.together);

@@ -23,7 +23,7 @@ mod search;
 mod tests;
 
 use std::cmp;
-use std::iter::empty;
+use std::iter::{empty, repeat, repeat_n};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -31,6 +31,7 @@ use crate::codes::{Encoder, QueryCode, QueryFloats};
 use crate::corpus::{self, CHUNK, Chunk, Corpus, Store, Together};
 use crate::kernels::int8::{self, Block, STEP};
 use crate::kernels::{Isa, prefetch};
+use crate::region::join_pages;
 use crate::scratch::Buffer;
 
 pub(crate) use build::{build, codes_agree, work};
@@ -51,9 +52,7 @@ const CHUNKS_OF_A_WALK: usize = 64;
 /// Lines of the cache that are on their way at once: asked for more, a core waits rather than computes.
 /// The second is for processors with AVX-512, which came later (measured on a Zen 3 and a Zen 5).
 const LINES: usize = 40;
-const LINES_AVX512: usize = 128;
-/// Records that are, of those of a line or two.
-const RECORDS: usize = 20;
+const LINES_AVX512: usize = 256;
 /// What an unused link holds.
 pub(crate) const NONE: u32 = u32::MAX;
 /// Set in the number of a row that a beam has expanded, and in that of the next copy among links.
@@ -77,7 +76,32 @@ impl Links {
 }
 
 /// The links of [`CHUNK`] rows; from the store when first read.
-type LinkChunk = OnceLock<Arc<[Links]>>;
+type LinkChunk = OnceLock<LinkSlice>;
+
+/// The links of [`CHUNK`] rows, in one stretch with those of others: then the system can hold them in
+/// pages of 2 MB, as [`crate::region`] has it.
+#[derive(Debug, Clone)]
+struct LinkSlice {
+    stretch: Arc<Vec<Links>>,
+    first: usize,
+}
+
+impl LinkSlice {
+    /// Links of so many chunks.
+    fn of_chunks(chunks: usize, links: impl Iterator<Item = Links>) -> impl Iterator<Item = Self> {
+        let mut stretch = Vec::with_capacity(chunks * CHUNK);
+        join_pages(stretch.spare_capacity_mut());
+        stretch.extend(links);
+        let stretch = Arc::new(stretch);
+        let firsts = (0..chunks).map(|chunk| chunk * CHUNK);
+        firsts.map(move |first| Self { stretch: Arc::clone(&stretch), first })
+    }
+
+    #[inline(always)]
+    fn links(&self) -> &[Links] {
+        &self.stretch[self.first..][..CHUNK]
+    }
+}
 
 /// Links and heads.
 #[derive(Debug, Clone)]
@@ -145,7 +169,7 @@ impl Graph {
     #[inline(always)]
     fn chunk(&self, chunk: usize) -> &[Links] {
         match self.links[chunk].get() {
-            Some(links) => links,
+            Some(slice) => slice.links(),
             None => self.fetch(chunk),
         }
     }
@@ -153,22 +177,26 @@ impl Graph {
     #[cold]
     #[inline(never)]
     fn fetch(&self, chunk: usize) -> &[Links] {
-        let links: &Arc<[Links]> = corpus::once(&self.links[chunk], || {
+        let slice = corpus::once(&self.links[chunk], || {
             let links = self.store.as_ref().and_then(|store| store.links(chunk));
             let links = links.unwrap_or_default();
-            let rows = links.as_chunks().0.iter().copied().chain(std::iter::repeat([NONE; DEGREE]));
-            rows.take(CHUNK).map(Links::new).collect()
+            let rows = links.as_chunks().0.iter().copied().chain(repeat([NONE; DEGREE]));
+            let mut slices = LinkSlice::of_chunks(1, rows.take(CHUNK).map(Links::new));
+            slices.next().expect("there is one chunk")
         });
-        links
+        slice.links()
     }
 
-    /// Gives a chunk links of its own, as they are now.
-    fn copy_links(chunk: &mut LinkChunk) {
-        let Some(links) = chunk.get() else { return };
-        let now =
-            |links: &Links| Links(links.0.each_ref().map(|l| l.load(Ordering::Relaxed).into()));
-        let copy: Arc<[Links]> = links.iter().map(now).collect();
-        *chunk = copy.into();
+    /// Makes copies of all links that are in memory, as they are now.
+    fn copy_links(&mut self) {
+        let chunks = || self.links.iter().filter_map(OnceLock::get);
+        let now = |links: &Links| {
+            Links(links.0.each_ref().map(|link| link.load(Ordering::Relaxed).into()))
+        };
+        let links = chunks().flat_map(LinkSlice::links).map(now);
+        let copies: Vec<LinkSlice> = LinkSlice::of_chunks(chunks().count(), links).collect();
+        let there = self.links.iter_mut().filter(|chunk| chunk.get().is_some());
+        there.zip(copies).for_each(|(chunk, copy)| *chunk = copy.into());
     }
 
     /// Takes all links into memory that are not yet there.
@@ -303,15 +331,14 @@ impl Graph {
 
     pub(crate) fn nbytes(&self) -> usize {
         let links = self.links.iter().filter_map(OnceLock::get);
-        links.map(|links| size_of_val(&**links)).sum::<usize>() + self.heads.records.nbytes()
+        links.map(|slice| size_of_val(slice.links())).sum::<usize>() + self.heads.records.nbytes()
     }
 
     /// Room for `rows` rows, the new ones without links.
     fn grow(&mut self, rows: usize) {
-        while self.links.len() * CHUNK < rows {
-            let none: Arc<[Links]> = (0..CHUNK).map(|_| Links::new([NONE; DEGREE])).collect();
-            self.links.push(none.into());
-        }
+        let chunks = rows.div_ceil(CHUNK).saturating_sub(self.links.len());
+        let none = repeat_n([NONE; DEGREE], chunks * CHUNK).map(Links::new);
+        self.links.extend(LinkSlice::of_chunks(chunks, none).map(LinkChunk::from));
     }
 }
 
@@ -411,7 +438,7 @@ impl<'a> Lane<'a> {
             steps,
             stride,
             padded: (steps * STEP).next_multiple_of(int8::DOTS_UNIT),
-            ahead: (lines / (stride / 64 + 2)).clamp(4, RECORDS),
+            ahead: (lines / (stride / 64 + 2)).max(4),
             zero: int8::zero(corpus.isa),
             rows: corpus.rows,
             lift,

@@ -40,6 +40,8 @@ const NARROWER: usize = 2;
 /// Heads that a walk by inner products starts from: the product has no triangle, so that the group
 /// of the best head need not be where the best rows are. By distances one head finds as much.
 const ENTRIES: usize = 8;
+/// Heads whose values are compared together.
+const BLOCK: usize = 16;
 /// Queries that one thread walks for before it takes more.
 pub(crate) const TASK: usize = 32;
 /// Walks that take turns.
@@ -528,8 +530,17 @@ fn find_heads(lane: &Lane<'_>, graph: &Graph, start: &mut Start) {
     let by_product = lifted && start.target.height.is_none();
     let width = if by_product { ENTRIES } else { 1 };
     let values = lane.values_of_block(&start.target, &graph.heads.records);
-    for (place, &value) in values.iter().enumerate() {
-        start.push(item(value, place as u32), width);
+    let mut cut = f32::INFINITY;
+    for (some, values) in values.chunks(BLOCK).enumerate() {
+        // Most are farther, and many are soon compared. (`all` would compare them one by one.)
+        if values.iter().filter(|&&value| value > cut).count() == values.len() {
+            continue;
+        }
+        for (place, &value) in (some * BLOCK..).zip(values) {
+            start.push(item(value, place as u32), width);
+        }
+        let last = start.heads.last().filter(|_| start.heads.len() == width);
+        cut = last.map_or(f32::INFINITY, |last| super::value((last >> 32) as u32));
     }
 }
 

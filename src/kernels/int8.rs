@@ -49,10 +49,19 @@ const LANES: usize = 16;
 /// A margin, in whole steps, that is beyond any sum; keeps the conversion to int32 in range.
 const MOST_MARGIN: f32 = 1e9;
 
+/// Bytes of a line of the cache.
+const LINE: usize = 64;
+
 /// A cache line: an AVX-512 load that crosses two costs twice.
 #[derive(Debug, Clone, Copy)]
 #[repr(C, align(64))]
-pub(crate) struct Line(pub(crate) [u8; 64]);
+struct Line([u8; LINE]);
+
+/// The bytes of lines.
+fn bytes(lines: &[Line]) -> &[u8] {
+    // SAFETY: a line is so many bytes and nothing else.
+    unsafe { std::slice::from_raw_parts(lines.as_ptr().cast(), size_of_val(lines)) }
+}
 
 use std::time::Instant;
 
@@ -139,13 +148,14 @@ pub(crate) fn metas(records: &[&[u8]; 4], steps: usize) -> ([f32; 4], [f32; 4], 
     (factors, biases, sums)
 }
 
-/// Records that lie one after another, all of which are multiplied by a query. What is behind their codes
-/// lies apart, so that it is read by vectors.
+/// Rows one after another, all of which are multiplied by a query. Codes begin a line of the cache, and
+/// what is behind them in a record lies apart, so that both are read by whole vectors.
 #[derive(Debug, Default)]
 pub(crate) struct Block {
-    /// Whole fours, the last filled up by zeros.
-    records: Vec<u8>,
-    stride: usize,
+    /// Codes of whole fours of rows, filled up by zeros.
+    codes: Vec<Line>,
+    /// Lines of a row.
+    lines: usize,
     factors: Vec<f32>,
     biases: Vec<f32>,
     sums: Vec<i32>,
@@ -154,22 +164,24 @@ pub(crate) struct Block {
 impl Block {
     /// Copies records of so many steps.
     pub(crate) fn new<'a>(steps: usize, rows: impl ExactSizeIterator<Item = &'a [u8]>) -> Self {
-        let stride = record_bytes(steps);
-        let bytes = rows.len().next_multiple_of(4) * stride;
-        let mut block = Self { records: Vec::with_capacity(bytes), stride, ..Self::default() };
-        for record in rows {
+        let lines = (steps * STEP).div_ceil(LINE);
+        let codes = vec![Line([0; LINE]); rows.len().next_multiple_of(4) * lines];
+        let mut block = Self { codes, lines, ..Self::default() };
+        for (row, record) in rows.enumerate() {
             let (factor, bias, sum) = meta(record, steps);
-            block.records.extend(&record[..stride]);
+            let codes = record[..steps * STEP].chunks(LINE);
+            for (line, codes) in block.codes[row * lines..].iter_mut().zip(codes) {
+                line.0[..codes.len()].copy_from_slice(codes);
+            }
             block.factors.push(factor);
             block.biases.push(bias);
             block.sums.push(sum);
         }
-        block.records.resize(bytes, 0);
         block
     }
 
     pub(crate) fn nbytes(&self) -> usize {
-        self.records.len() + self.factors.len() * META
+        size_of_val(&*self.codes) + self.factors.len() * META
     }
 
     /// What is added to the score of each row.
@@ -180,8 +192,10 @@ impl Block {
     /// `gain · factor · Σ code · query code` of each record, of a query as [`dots`] reads it.
     pub(crate) fn products(&self, isa: Isa, query: &[u8], gain: f32) -> Buffer<f32> {
         let len = self.factors.len();
+        let mut padded = Buffer::filled(self.lines * LINE, 0);
+        padded[..query.len()].copy_from_slice(query);
         let mut dots = Buffer::filled(len.next_multiple_of(4), 0);
-        dots_in_order(isa, query, &self.records, self.stride, dots.as_chunks_mut().0);
+        dots_in_order(isa, &padded, bytes(&self.codes), dots.as_chunks_mut().0);
         let mut products = Buffer::filled(len, 0.0);
         let (out, dots, zero) = (&mut products[..], &dots[..len], zero(isa));
         let (factors, sums) = (&self.factors[..len], &self.sums[..len]);
@@ -300,7 +314,7 @@ impl Panel {
             lanes,
             steps,
             zero,
-            words: vec![Line([zero as u8; 64]); steps * lanes / LANES],
+            words: vec![Line([zero as u8; LINE]); steps * lanes / LANES],
             few: One::new(),
             biased,
             scale: [0.0; PANEL],
@@ -538,28 +552,27 @@ pub(crate) fn dots(isa: Isa, query: &[u8], rows: &[&[u8]; 4]) -> [i32; 4] {
     }
 }
 
-/// [`dots`] of four records after another, `stride` bytes from each to the next.
+/// [`dots`] of four rows after another, each as long as the query.
 ///
 /// # Panics
 ///
-/// If there are no four records for each of `out`, or they are shorter than the query, or that is no
-/// multiple of 16.
-fn dots_in_order(isa: Isa, query: &[u8], records: &[u8], stride: usize, out: &mut [[i32; 4]]) {
+/// If there are no four rows for each of `out`, or the query is no multiple of 16 bytes.
+fn dots_in_order(isa: Isa, query: &[u8], rows: &[u8], out: &mut [[i32; 4]]) {
     let whole = query.len().is_multiple_of(DOTS_UNIT);
-    assert!(whole && query.len() <= stride && records.len() >= 4 * out.len() * stride);
+    assert!(whole && rows.len() >= 4 * out.len() * query.len());
     match isa {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as for `dots`; the lengths were asserted above.
-        Isa::Avx512 => unsafe { x86::in_order_avx512(query, records, stride, out) },
+        Isa::Avx512 => unsafe { x86::in_order_avx512(query, rows, out) },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as above.
-        Isa::AvxVnni => unsafe { x86::in_order_avxvnni(query, records, stride, out) },
+        Isa::AvxVnni => unsafe { x86::in_order_avxvnni(query, rows, out) },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as above.
-        Isa::Avx2 => unsafe { x86::in_order_avx2(query, records, stride, out) },
+        Isa::Avx2 => unsafe { x86::in_order_avx2(query, rows, out) },
         _ => {
             for (i, out) in out.iter_mut().enumerate() {
-                let row = |r: usize| &records[(4 * i + r) * stride..];
+                let row = |r: usize| &rows[(4 * i + r) * query.len()..];
                 *out = dots(isa, query, &[row(0), row(1), row(2), row(3)]);
             }
         }
@@ -1148,19 +1161,14 @@ mod x86 {
 
             /// # Safety
             ///
-            /// The processor has the features named; there are four records for each of `out`, and each
-            /// is as long as the query, which is a multiple of 16.
+            /// The processor has the features named; there are four rows for each of `out`, and each is
+            /// as long as the query, which is a multiple of 16.
             #[target_feature(enable = $features)]
-            pub(super) unsafe fn $in_order(
-                query: &[u8],
-                records: &[u8],
-                stride: usize,
-                out: &mut [[i32; 4]],
-            ) {
+            pub(super) unsafe fn $in_order(query: &[u8], rows: &[u8], out: &mut [[i32; 4]]) {
                 for (i, out) in out.iter_mut().enumerate() {
                     // SAFETY: this function's contract; `out` is 16 bytes.
                     unsafe {
-                        let row = |r: usize| records.as_ptr().add((4 * i + r) * stride);
+                        let row = |r: usize| rows.as_ptr().add((4 * i + r) * query.len());
                         let sums = $four(query, [row(0), row(1), row(2), row(3)]);
                         _mm_storeu_si128(out.as_mut_ptr().cast(), sums);
                     }
