@@ -150,6 +150,8 @@ struct Nearest {
     floor: usize,
     /// No row before this one is unexpanded.
     first: usize,
+    /// Where rows are put that come together.
+    places: Vec<usize>,
 }
 
 impl Nearest {
@@ -193,6 +195,39 @@ impl Nearest {
         Some(at)
     }
 
+    /// Takes several, ascending. Where the first is now.
+    #[inline(always)]
+    fn push_all(&mut self, items: &[u64]) -> Option<usize> {
+        // All are looked for before any is moved: a processor does that for several at once.
+        self.places.clear();
+        let rows = &self.rows;
+        let place = |&item: &u64| rows.partition_point(|&other| other & !EXPANDED < item);
+        self.places.extend(items.iter().map(place));
+        let first = *self.places.first()?;
+        let mut end = self.rows.len();
+        self.rows.resize(end + items.len(), 0);
+        for (i, (&item, &place)) in items.iter().zip(&self.places).enumerate().rev() {
+            self.rows.copy_within(place..end, place + i + 1);
+            self.rows[place + i] = item;
+            end = place;
+        }
+        self.first = self.first.min(first);
+        self.trim();
+        Some(first)
+    }
+
+    /// Leaves out what is beyond the bound or the width.
+    #[inline(always)]
+    fn trim(&mut self) {
+        while self.rows.len() > self.floor
+            && (self.rows.len() > self.width
+                || self.rows.last().is_some_and(|&row| row & !EXPANDED >= self.bound))
+        {
+            self.rows.pop();
+        }
+        self.first = self.first.min(self.rows.len());
+    }
+
     /// Bounds the rows by so many times the distance of the `k`-th, which is its value plus `base`.
     #[inline(always)]
     fn tighten(&mut self, k: usize, growth: f32, base: f32) {
@@ -200,12 +235,7 @@ impl Nearest {
         // Rounding of codes may leave less than nothing of a short distance.
         let far = (value((last >> 32) as u32) + base).max(0.0);
         self.bound = item(growth * far - base, 0);
-        while self.rows.len() > self.floor
-            && self.rows.last().is_some_and(|&row| row & !EXPANDED >= self.bound)
-        {
-            self.rows.pop();
-        }
-        self.first = self.first.min(self.rows.len());
+        self.trim();
     }
 
     /// The nearest unexpanded row.
@@ -239,6 +269,8 @@ pub(crate) struct Beam {
     /// The rows that were seen, in that order, of which those from `scored` are not scored yet.
     met: Vec<u32>,
     scored: usize,
+    /// Those of a round that may be kept, as [`item`]s.
+    found: Vec<u64>,
     /// Rows that may answer and have copies, each copy after the other, and the copies that were seen.
     originals: Vec<u32>,
     copies: Vec<u32>,
@@ -391,19 +423,32 @@ impl Beam {
     ) -> bool {
         let met = std::mem::take(&mut self.met);
         let rows = &met[self.scored..];
-        let mut cut = self.cut(reach);
+        let cut = self.cut(reach);
+        self.found.resize(rows.len() + 3, 0);
+        let mut kept = 0;
         lane.each_four(target, rows, |rows, values| {
-            // Most rows are beyond it, and four are soon compared.
-            if values.iter().all(|&value| value > cut) {
-                return;
-            }
             for (&row, value) in rows.iter().zip(values) {
-                if !(value > cut) {
-                    self.push(item(value, row), reach, target.apart);
-                    cut = self.cut(reach);
-                }
+                self.found[kept] = item(value, row);
+                kept += usize::from(!(value > cut));
             }
         });
+        self.found.truncate(kept);
+        if reach.allowed.is_some() {
+            let others = &mut self.others;
+            self.found.retain(|&item| {
+                let may_answer = reach.may_answer(item as u32);
+                if !may_answer {
+                    others.push(item);
+                }
+                may_answer
+            });
+        }
+        self.found.sort_unstable();
+        if let Some(at) = self.near.push_all(&self.found)
+            && at < reach.k
+        {
+            self.near.tighten(reach.k, reach.growth, target.apart);
+        }
         self.scored = met.len();
         self.met = met;
         self.prefetch_links(graph);
