@@ -275,6 +275,11 @@ impl Corpus<'_> {
         self.chunks[row as usize / CHUNK].rows.prefetch(row as usize % CHUNK);
     }
 
+    /// Asks the memory for the beginning of a row.
+    pub(crate) fn prefetch_start(&self, row: u32) {
+        self.chunks[row as usize / CHUNK].rows.prefetch_start(row as usize % CHUNK);
+    }
+
     /// Tells what was done, if somebody asks.
     #[inline]
     pub(crate) fn count(&self, add: impl FnOnce(&mut Counts)) {

@@ -265,6 +265,12 @@ impl<'a> Rows<'a> {
         }
     }
 
+    /// Asks the memory for the beginning of row `row`, and so the processor for where its page lies.
+    #[inline]
+    pub(crate) fn prefetch_start(&self, row: usize) {
+        crate::kernels::prefetch(self.row_pointer(row));
+    }
+
     /// Writes row `row` into `out`, widened to float64 without rounding.
     pub(crate) fn read(&self, row: usize, out: &mut [f64]) {
         assert_eq!(out.len(), self.dim);

@@ -775,6 +775,8 @@ impl Search<'_> {
                 return found(i, None);
             }
             let judge = Judge::new(corpus.metric, &queries[i * corpus.dim..][..corpus.dim]);
+            // A page that is not known holds up all that follows, several no longer than one.
+            beam.rows().take(k + reach.spare).for_each(|row| corpus.prefetch_start(row));
             let mut nearest = TopK::new(k);
             let mut ahead = beam.rows();
             let (mut asked, mut judged, mut late) = (0, 0, 0);
