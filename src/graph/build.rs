@@ -22,12 +22,12 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::search::{Reach, Start, Walks};
-use super::{Graph, HEADS, Heads, Lane, PRUNED, Target, four, key};
+use super::{Graph, HEADS, Heads, Lane, PRUNED, Target, key};
 use crate::corpus::{CHUNK, Corpus};
 use crate::error::Result;
 use crate::exact::{self, Goal};
 use crate::kernels::float::{Judge, dispatch};
-use crate::kernels::int8::{self, GROUP, Group, PANEL, Panel, Ratios};
+use crate::kernels::int8::{self, GROUP, Group, PANEL, Panel, Ratios, four};
 use crate::random::Random;
 use crate::rows::Rows;
 use crate::selection::Selection;
@@ -117,7 +117,7 @@ pub(super) fn prune(
         lane.aim_at_row(candidate.row, target);
         let superfluous = kept.chunks(4).any(|links| {
             let rows = four(links).map(|link| link.row);
-            let [a, b, c, d] = lane.values(target, rows);
+            let [a, b, c, d] = lane.values(target, &rows);
             ALPHA * a.min(b).min(c.min(d)).max(0.0) <= candidate.distance
         });
         (if superfluous { &mut *rejected } else { &mut *kept }).push(candidate);
@@ -178,8 +178,8 @@ pub(crate) fn codes_agree(
 fn all_values(lane: &Lane<'_>, target: &Target, mut found: impl FnMut(u32, f32)) {
     let n = lane.rows as u32;
     for first in (0..n).step_by(4) {
-        let four = [0, 1, 2, 3].map(|i| (first + i).min(n - 1));
-        (first..n).zip(lane.values(target, four)).for_each(|(row, value)| found(row, value));
+        let rows = [0, 1, 2, 3].map(|i| (first + i).min(n - 1));
+        (first..n).zip(lane.values::<4>(target, &rows)).for_each(|(row, value)| found(row, value));
     }
 }
 

@@ -29,7 +29,7 @@ use std::sync::{Arc, OnceLock};
 
 use crate::codes::{Encoder, QueryCode, QueryFloats};
 use crate::corpus::{self, CHUNK, Chunk, Corpus, Store, Together};
-use crate::kernels::int8::{self, Block, STEP};
+use crate::kernels::int8::{self, Block, SOME, STEP, Terms};
 use crate::kernels::{Isa, prefetch};
 use crate::region::join_pages;
 use crate::scratch::Buffer;
@@ -374,9 +374,8 @@ pub(crate) struct Lane<'a> {
     stride: usize,
     /// Bytes of a query: codes in units of [`int8::DOTS_UNIT`], no more than a record.
     padded: usize,
-    /// Rows that are asked for ahead of their score.
+    /// Rows that are asked for ahead of their score, in fours.
     ahead: usize,
-    zero: i32,
     rows: usize,
     pub(crate) lift: f32,
     /// Where rows of zeros are lifted and no others, their bias.
@@ -389,9 +388,7 @@ pub(crate) struct Lane<'a> {
 #[derive(Debug, Default)]
 pub(crate) struct Target {
     bytes: Buffer<u8>,
-    base: f32,
-    gain: f32,
-    beta: f32,
+    terms: Terms,
     /// For rows that are lifted.
     height: Option<f32>,
     /// For a query, what a value lacks of a number in proportion to the distance or its square. Not
@@ -438,8 +435,8 @@ impl<'a> Lane<'a> {
             steps,
             stride,
             padded: (steps * STEP).next_multiple_of(int8::DOTS_UNIT),
-            ahead: (lines / (stride / 64 + 2)).max(4),
-            zero: int8::zero(corpus.isa),
+            // As many again as are computed meanwhile.
+            ahead: (lines / (stride / 64 + 2) / 8).max(1) * 4,
             rows: corpus.rows,
             lift,
             zero_bias: if lift > 0.0 { encoder.zero_bias() } else { None },
@@ -511,9 +508,7 @@ impl<'a> Lane<'a> {
         let (factor, bias, _) = self.meta(record);
         let codes = record[..self.steps * STEP].iter().copied();
         int8::query_bytes(self.isa, codes, &mut target.bytes);
-        target.base = -2.0 * bias;
-        target.gain = 2.0 * factor;
-        target.beta = 2.0;
+        target.terms = Terms { base: -2.0 * bias, gain: 2.0 * factor, beta: 2.0 };
         target.height = (self.lift > 0.0).then(|| self.height(bias));
         target.apart = 0.0;
     }
@@ -527,47 +522,63 @@ impl<'a> Lane<'a> {
     ) {
         let codes = query.codes.iter().map(|&code| code as u8);
         int8::query_bytes(self.isa, codes, &mut target.bytes);
-        target.base = 0.0;
-        target.gain = query.scale;
-        target.beta = if self.encoder.is_euclidean() { 1.0 } else { 0.0 };
+        let beta = if self.encoder.is_euclidean() { 1.0 } else { 0.0 };
+        target.terms = Terms { base: 0.0, gain: query.scale, beta };
         target.height = None;
         target.apart = floats.scores.base();
     }
 
-    /// Asks the memory for the first of some rows, of which [`Lane::each_four`] asks for the others.
+    /// Asks the memory for the first of some rows, of which [`Lane::each_some`] asks for the others.
     #[inline(always)]
     fn ask(&self, rows: &[u32]) {
         rows.iter().take(self.ahead).for_each(|&row| self.prefetch(row));
     }
 
-    /// The values of some rows, by `found(rows, values)` for each four of them; the last four may be
-    /// fewer, and have the value of the last again.
+    /// The values of some rows, by `found(rows, values)` for a few at a time.
     #[inline(always)]
-    fn each_four(&self, target: &Target, rows: &[u32], mut found: impl FnMut(&[u32], [f32; 4])) {
+    fn each_some(&self, target: &Target, rows: &[u32], mut found: impl FnMut(&[u32], &[f32])) {
         let mut ahead = rows.get(self.ahead..).unwrap_or_default();
-        for rows in rows.chunks(4) {
-            let values = self.values(target, four(rows));
+        for rows in rows.chunks(SOME.min(self.ahead)) {
             let (asked, later) = ahead.split_at(rows.len().min(ahead.len()));
             asked.iter().for_each(|&row| self.prefetch(row));
             ahead = later;
-            found(rows, values);
+            found(rows, &self.values::<SOME>(target, rows)[..rows.len()]);
         }
     }
 
     /// The value of each of some rows, by `found(row, value)`.
     #[inline(always)]
     fn each(&self, target: &Target, rows: &[u32], mut found: impl FnMut(u32, f32)) {
-        self.each_four(target, rows, |rows, values| {
-            rows.iter().zip(values).for_each(|(&row, value)| found(row, value));
+        self.each_some(target, rows, |rows, values| {
+            rows.iter().zip(values).for_each(|(&row, &value)| found(row, value));
         });
+    }
+
+    /// The values of up to `N` rows; in the last four of them, that of the last again where there are fewer.
+    #[inline(always)]
+    fn values<const N: usize>(&self, target: &Target, rows: &[u32]) -> [f32; N] {
+        let mut records: [&[u8]; N] = [&[]; N];
+        records.iter_mut().zip(rows).for_each(|(record, &row)| *record = self.record(row));
+        let records = &records[..rows.len()];
+        let mut values = [0.0; N];
+        let fours = &mut values.as_chunks_mut().0[..rows.len().div_ceil(4)];
+        int8::values(self.isa, &target.bytes, records, self.steps, target.terms, fours);
+        if let Some(height) = target.height {
+            for (value, record) in values.iter_mut().zip(records) {
+                let apart = height - self.height(self.meta(record).1);
+                *value += apart * apart;
+            }
+        }
+        values
     }
 
     /// The value of each record of a block.
     fn values_of_block(&self, target: &Target, block: &Block) -> Buffer<f32> {
-        let mut values = block.products(self.isa, &target.bytes, target.gain);
+        let Terms { base, gain, beta } = target.terms;
+        let mut values = block.products(self.isa, &target.bytes, gain);
         let biases = block.biases();
         for (value, &bias) in values.iter_mut().zip(biases) {
-            *value = target.base - *value - target.beta * bias;
+            *value = base - *value - beta * bias;
         }
         if let Some(height) = target.height {
             for (value, &bias) in values.iter_mut().zip(biases) {
@@ -577,42 +588,6 @@ impl<'a> Lane<'a> {
         }
         values
     }
-
-    /// The values of four rows.
-    #[inline(always)]
-    fn values(&self, target: &Target, rows: [u32; 4]) -> [f32; 4] {
-        let [a, b, c, d] = rows;
-        self.values_of(target, &[self.record(a), self.record(b), self.record(c), self.record(d)])
-    }
-
-    /// The values of four records.
-    #[inline(always)]
-    fn values_of(&self, target: &Target, records: &[&[u8]; 4]) -> [f32; 4] {
-        let dots = int8::dots(self.isa, &target.bytes, records);
-        let (factors, biases, sums) = int8::metas(records, self.steps);
-        // A crafted file may hold any sum.
-        let dot = |i: usize| dots[i].wrapping_sub(self.zero.wrapping_mul(sums[i])) as f32;
-        let mut values = [0.0; 4];
-        for i in 0..4 {
-            values[i] = target.base - target.gain * factors[i] * dot(i) - target.beta * biases[i];
-        }
-        // As in `values_of_block`: one function for both takes 1.03 to 1.05 of a walk's time.
-        if let Some(height) = target.height {
-            for i in 0..4 {
-                let apart = height - self.height(biases[i]);
-                values[i] += apart * apart;
-            }
-        }
-        values
-    }
-}
-
-/// The first four of some items, of which there is one at least; the last again where there are
-/// fewer.
-#[inline(always)]
-fn four<T: Copy>(items: &[T]) -> [T; 4] {
-    let last = items.len() - 1;
-    [items[0], items[last.min(1)], items[last.min(2)], items[last.min(3)]]
 }
 
 /// About how many nanoseconds a walk takes: some 13 rows are scored for each that is expanded.

@@ -424,13 +424,11 @@ impl Beam {
         let met = std::mem::take(&mut self.met);
         let rows = &met[self.scored..];
         let cut = self.cut(reach);
-        self.found.resize(rows.len() + 3, 0);
+        self.found.resize(rows.len(), 0);
         let mut kept = 0;
-        lane.each_four(target, rows, |rows, values| {
-            for (&row, value) in rows.iter().zip(values) {
-                self.found[kept] = item(value, row);
-                kept += usize::from(!(value > cut));
-            }
+        lane.each(target, rows, |row, value| {
+            self.found[kept] = item(value, row);
+            kept += usize::from(!(value > cut));
         });
         self.found.truncate(kept);
         if reach.allowed.is_some() {

@@ -8,7 +8,8 @@
 //! |---|---|---|
 //! | [`sweep`] | 8 rows × up to 48 queries, and tests every sum | exact search of many queries |
 //! | [`products`] | the same, sums kept | the build of a graph |
-//! | [`dots`] | 4 rows anywhere × 1 query | exact search of few queries, walks through a graph |
+//! | [`dots`] | 4 rows anywhere × 1 query | exact search of few queries |
+//! | [`values`] | the same, with what follows from what lies behind their codes | walks through a graph |
 //! | [`Block`] | the same, rows that lie together | where walks begin: a query's axes, the heads |
 //!
 //! Queries of the first two are packed in a [`Panel`]: step `s` holds the bytes `4s..4s+4` of query
@@ -25,6 +26,13 @@
 //! *opposite*, half of the steps behind. The four products fit 16 bits since the codes of rows keep to
 //! [`MOST_OF_FOUR`]: of four such codes, those that have one sign come to no more. Axes that hold much
 //! of a row lie before those that hold little, so that few rows need a longer step for it.
+
+use std::time::Instant;
+
+use super::Isa;
+use super::float::dispatch;
+use crate::random::Random;
+use crate::scratch::{Buffer, One};
 
 /// Rows of a group.
 pub(crate) const GROUP: usize = 8;
@@ -52,6 +60,9 @@ const MOST_MARGIN: f32 = 1e9;
 /// Bytes of a line of the cache.
 const LINE: usize = 64;
 
+/// Records that are given to [`values`] together: enough that the call costs little.
+pub(crate) const SOME: usize = 16;
+
 /// A cache line: an AVX-512 load that crosses two costs twice.
 #[derive(Debug, Clone, Copy)]
 #[repr(C, align(64))]
@@ -62,13 +73,6 @@ fn bytes(lines: &[Line]) -> &[u8] {
     // SAFETY: a line is so many bytes and nothing else.
     unsafe { std::slice::from_raw_parts(lines.as_ptr().cast(), size_of_val(lines)) }
 }
-
-use std::time::Instant;
-
-use super::Isa;
-use super::float::dispatch;
-use crate::random::Random;
-use crate::scratch::{Buffer, One};
 
 /// What [`dots`] reads for a code of zero of a query.
 pub(crate) fn zero(isa: Isa) -> i32 {
@@ -136,16 +140,6 @@ pub(crate) fn meta(record: &[u8], steps: usize) -> (f32, f32, i32) {
     let meta: [u8; META] = record[steps * STEP..].first_chunk().copied().unwrap_or([0; META]);
     let word = |i: usize| [meta[i], meta[i + 1], meta[i + 2], meta[i + 3]];
     (f32::from_le_bytes(word(0)), f32::from_le_bytes(word(4)), i32::from_le_bytes(word(8)))
-}
-
-/// Factors, biases and sums of four records.
-#[inline(always)]
-pub(crate) fn metas(records: &[&[u8]; 4], steps: usize) -> ([f32; 4], [f32; 4], [i32; 4]) {
-    let (mut factors, mut biases, mut sums) = ([0.0; 4], [0.0; 4], [0; 4]);
-    for i in 0..4 {
-        (factors[i], biases[i], sums[i]) = meta(records[i], steps);
-    }
-    (factors, biases, sums)
 }
 
 /// Rows one after another, all of which are multiplied by a query. Codes begin a line of the cache, and
@@ -552,6 +546,72 @@ pub(crate) fn dots(isa: Isa, query: &[u8], rows: &[&[u8]; 4]) -> [i32; 4] {
     }
 }
 
+/// What becomes of the product of a query and a row, see [`values`].
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Terms {
+    pub(crate) base: f32,
+    pub(crate) gain: f32,
+    pub(crate) beta: f32,
+}
+
+impl Terms {
+    #[inline(always)]
+    pub(crate) fn value(self, dot: f32, factor: f32, bias: f32) -> f32 {
+        self.base - self.gain * factor * dot - self.beta * bias
+    }
+}
+
+/// `base − gain · factor · Σ code · query code − beta · bias` of some records, four after four; of the
+/// last again where there are fewer.
+///
+/// # Panics
+///
+/// If a record is not one of so many steps, the query not as [`query_bytes`] makes it, or `out` not as
+/// many fours.
+#[inline(always)]
+pub(crate) fn values(
+    isa: Isa,
+    query: &[u8],
+    records: &[&[u8]],
+    steps: usize,
+    terms: Terms,
+    out: &mut [[f32; 4]],
+) {
+    assert_eq!(query.len(), (steps * STEP).next_multiple_of(DOTS_UNIT));
+    assert!(steps > 0 && records.iter().all(|record| record.len() >= record_bytes(steps)));
+    assert_eq!(out.len(), records.len().div_ceil(4));
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as for `dots`; the lengths were asserted above.
+        Isa::Avx512 => unsafe { x86::values_avx512(query, records, steps, terms, out) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
+        Isa::AvxVnni => unsafe { x86::values_avxvnni(query, records, steps, terms, out) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
+        Isa::Avx2 => unsafe { x86::values_avx2(query, records, steps, terms, out) },
+        _ => {
+            for (out, records) in out.iter_mut().zip(records.chunks(4)) {
+                let records = four(records);
+                let dots = dots(isa, query, &records);
+                for i in 0..4 {
+                    let (factor, bias, sum) = meta(records[i], steps);
+                    let dot = dots[i].wrapping_sub(zero(isa).wrapping_mul(sum)) as f32;
+                    out[i] = terms.value(dot, factor, bias);
+                }
+            }
+        }
+    }
+}
+
+/// The first four of some items, of which there is one at least; the last again where there are
+/// fewer.
+#[inline(always)]
+pub(crate) fn four<T: Copy>(items: &[T]) -> [T; 4] {
+    let last = items.len() - 1;
+    [items[0], items[last.min(1)], items[last.min(2)], items[last.min(3)]]
+}
+
 /// [`dots`] of four rows after another, each as long as the query.
 ///
 /// # Panics
@@ -584,7 +644,7 @@ fn dots_in_order(isa: Isa, query: &[u8], rows: &[u8], out: &mut [[i32; 4]]) {
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::{GROUP, Group, META, MOST_MARGIN, PANEL, Panel, Passed, STEP, Sums};
+    use super::{GROUP, Group, META, MOST_MARGIN, PANEL, Panel, Passed, STEP, Sums, Terms, four};
     use crate::kernels::prefetch;
 
     /// A word behind the codes of a row: 0 is its factor, 1 its bias, 2 the sum of its codes.
@@ -939,7 +999,7 @@ mod x86 {
     macro_rules! kernels {
         ($features:literal, $ops:ident, $rows:literal, $each:tt, $vectors:literal, $sweep:ident,
          $products:ident, $dots:ident, $part:ident, $part_sums:ident, $test:ident, $test_sums:ident,
-         $few:ident, $four:ident, $sweep_four:ident, $in_order:ident,
+         $few:ident, $four:ident, $sweep_four:ident, $in_order:ident, $values:ident, $zero:literal,
          $ready:expr, $dot:expr, $panel_dot:expr, $together:literal, $panel_dots:expr) => {
             /// # Safety
             ///
@@ -1161,6 +1221,45 @@ mod x86 {
 
             /// # Safety
             ///
+            /// The processor has the features named; records are of so many steps, one or more, and the
+            /// query is as long as their codes, filled up to a multiple of 16.
+            #[target_feature(enable = $features)]
+            pub(super) unsafe fn $values(
+                query: &[u8],
+                records: &[&[u8]],
+                steps: usize,
+                terms: Terms,
+                out: &mut [[f32; 4]],
+            ) {
+                let zero = _mm_set1_epi32($zero);
+                let [base, gain, beta] =
+                    [terms.base, terms.gain, terms.beta].map(|x| _mm_set1_ps(x));
+                for (out, records) in out.iter_mut().zip(records.chunks(4)) {
+                    let records = four(records).map(<[u8]>::as_ptr);
+                    // SAFETY: this function's contract: a record, whose last 16 bytes these are, is as
+                    // long as the query or longer; `out` is 16 bytes.
+                    unsafe {
+                        let dots = $four(query, records);
+                        let end = (steps - 1) * STEP;
+                        let [a, b, c, d] =
+                            records.map(|record| _mm_loadu_ps(record.add(end).cast()));
+                        // Of the last codes, which are not wanted, factor, bias and sum.
+                        let (low, other_low) = (_mm_unpacklo_ps(a, b), _mm_unpacklo_ps(c, d));
+                        let (high, other_high) = (_mm_unpackhi_ps(a, b), _mm_unpackhi_ps(c, d));
+                        let factors = _mm_movehl_ps(other_low, low);
+                        let biases = _mm_movelh_ps(high, other_high);
+                        let sums = _mm_castps_si128(_mm_movehl_ps(other_high, high));
+                        let dots = _mm_sub_epi32(dots, _mm_mullo_epi32(zero, sums));
+                        // In the order of `Terms::value`: every instruction set gives the same.
+                        let product = _mm_mul_ps(_mm_mul_ps(gain, factors), _mm_cvtepi32_ps(dots));
+                        let value = _mm_sub_ps(_mm_sub_ps(base, product), _mm_mul_ps(beta, biases));
+                        _mm_storeu_ps(out.as_mut_ptr(), value);
+                    }
+                }
+            }
+
+            /// # Safety
+            ///
             /// The processor has the features named; there are four rows for each of `out`, and each is
             /// as long as the query, which is a multiple of 16.
             #[target_feature(enable = $features)]
@@ -1197,6 +1296,8 @@ mod x86 {
         four_avx512,
         sweep_four_avx512,
         in_order_avx512,
+        values_avx512,
+        128,
         |query| query,
         |sum, query, row| _mm512_dpbusd_epi32(sum, query, row),
         |sum, query, row| _mm512_dpbusd_epi32(sum, query, row),
@@ -1221,6 +1322,8 @@ mod x86 {
         four_avxvnni,
         sweep_four_avxvnni,
         in_order_avxvnni,
+        values_avxvnni,
+        128,
         |query| query,
         |sum, query, row| _mm256_dpbusd_avx_epi32(sum, query, row),
         |sum, query, row| _mm256_dpbusd_avx_epi32(sum, query, row),
@@ -1245,6 +1348,8 @@ mod x86 {
         four_avx2,
         sweep_four_avx2,
         in_order_avx2,
+        values_avx2,
+        0,
         |query| (_mm256_abs_epi8(query), query),
         |sum, (magnitude, query): (__m256i, __m256i), row| {
             // 127 · 127 · 2 fits 16 bits, so `vpmaddubsw` does not saturate.
@@ -1543,6 +1648,33 @@ mod tests {
                 for (row, got) in rows.iter().zip(got) {
                     let sum: i32 = row.iter().map(|&code| i32::from(code)).sum();
                     assert_eq!(got - zero(isa) * sum, dot(row, &query), "{isa:?} {steps}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn values_of_records_are_those_of_plain_loops_bit_by_bit() {
+        let mut random = Random(11);
+        for isa in Isa::available() {
+            for (steps, len) in [(1, 1_usize), (2, 2), (7, 3), (9, 4), (16, 5), (57, 16), (60, 7)] {
+                let query = codes(&mut random, steps, LIMIT);
+                let rows: Vec<_> = (0..len).map(|_| codes(&mut random, steps, LIMIT)).collect();
+                let (factor, bias) = (|i: usize| 0.3 + i as f32, |i: usize| i as f32 / 7.0 - 1.0);
+                let mut records = Vec::new();
+                for (i, row) in rows.iter().enumerate() {
+                    push_record(&mut records, row, factor(i), bias(i));
+                }
+                let records: Vec<&[u8]> = records.chunks_exact(record_bytes(steps)).collect();
+                let mut bytes = Vec::new();
+                query_bytes(isa, query.iter().map(|&code| code as u8), &mut bytes);
+                let terms = Terms { base: 0.7, gain: 1.1, beta: 2.0 };
+                let mut out = vec![[f32::NAN; 4]; len.div_ceil(4)];
+                values(isa, &bytes, &records, steps, terms, &mut out);
+                for (i, &got) in out.as_flattened().iter().enumerate() {
+                    let i = i.min(len - 1);
+                    let wanted = terms.value(dot(&rows[i], &query) as f32, factor(i), bias(i));
+                    assert_eq!(got.to_bits(), wanted.to_bits(), "{isa:?} {steps} {i}");
                 }
             }
         }
