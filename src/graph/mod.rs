@@ -435,8 +435,7 @@ impl<'a> Lane<'a> {
             steps,
             stride,
             padded: (steps * STEP).next_multiple_of(int8::DOTS_UNIT),
-            // As many again as are computed meanwhile.
-            ahead: (lines / (stride / 64 + 2) / 8).max(1) * 4,
+            ahead: (lines / (stride / 64 + 2) / 4 * 4).max(4),
             rows: corpus.rows,
             lift,
             zero_bias: if lift > 0.0 { encoder.zero_bias() } else { None },
@@ -538,7 +537,9 @@ impl<'a> Lane<'a> {
     #[inline(always)]
     fn each_some(&self, target: &Target, rows: &[u32], mut found: impl FnMut(&[u32], &[f32])) {
         let mut ahead = rows.get(self.ahead..).unwrap_or_default();
-        for rows in rows.chunks(SOME.min(self.ahead)) {
+        // So many are on their way besides while these are computed.
+        let some = (self.ahead / 8 * 4).clamp(4, SOME);
+        for rows in rows.chunks(some) {
             let (asked, later) = ahead.split_at(rows.len().min(ahead.len()));
             asked.iter().for_each(|&row| self.prefetch(row));
             ahead = later;
