@@ -389,12 +389,13 @@ impl Beam {
     /// Expands the nearest few rows and asks the memory for the first records of what they link to.
     #[inline(always)]
     fn expand_some(&mut self, lane: &Lane<'_>, graph: &Graph, reach: &Reach<'_>, base: f32) {
+        let mut met = self.met.len();
+        self.met.resize(met + WIDTH * DEGREE, 0);
         for _ in 0..WIDTH {
             let Some(item) = self.expand(reach) else { break };
             // Whether a link leads to a row that was not seen can hardly be foreseen: nothing branches
             // by it. What leads to no row is taken as one to the row itself, which was seen.
-            let (row, mut met, mut has_copies) = (item as u32, self.met.len(), false);
-            self.met.resize(met + DEGREE, 0);
+            let (row, mut has_copies) = (item as u32, false);
             for link in graph.row(row) {
                 let link = link.load(Ordering::Relaxed);
                 has_copies |= link >= MARK && link != NONE;
@@ -402,11 +403,11 @@ impl Beam {
                 self.met[met] = link;
                 met += usize::from(self.see(link));
             }
-            self.met.truncate(met);
             if has_copies {
                 self.note_copies(item, lane, graph, reach, base);
             }
         }
+        self.met.truncate(met);
         lane.ask(&self.met[self.scored..]);
         // A guess, which scores may change.
         self.prefetch_links(graph);
@@ -424,29 +425,36 @@ impl Beam {
         let met = std::mem::take(&mut self.met);
         let rows = &met[self.scored..];
         let cut = self.cut(reach);
-        self.found.resize(rows.len(), 0);
+        let mut found = std::mem::take(&mut self.found);
+        if found.len() < rows.len() {
+            found.resize(rows.len(), 0);
+        }
         let mut kept = 0;
         lane.each(target, rows, |row, value| {
-            self.found[kept] = item(value, row);
+            found[kept] = item(value, row);
             kept += usize::from(!(value > cut));
         });
-        self.found.truncate(kept);
         if reach.allowed.is_some() {
-            let others = &mut self.others;
-            self.found.retain(|&item| {
-                let may_answer = reach.may_answer(item as u32);
-                if !may_answer {
-                    others.push(item);
+            let all = kept;
+            kept = 0;
+            for at in 0..all {
+                let item = found[at];
+                if reach.may_answer(item as u32) {
+                    found[kept] = item;
+                    kept += 1;
+                } else {
+                    self.others.push(item);
                 }
-                may_answer
-            });
+            }
         }
-        self.found.sort_unstable();
-        if let Some(at) = self.near.push_all(&self.found)
+        let near = &mut found[..kept];
+        near.sort_unstable();
+        if let Some(at) = self.near.push_all(near)
             && at < reach.k
         {
             self.near.tighten(reach.k, reach.growth, target.apart);
         }
+        self.found = found;
         self.scored = met.len();
         self.met = met;
         self.prefetch_links(graph);
