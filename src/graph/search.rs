@@ -150,8 +150,6 @@ struct Nearest {
     floor: usize,
     /// No row before this one is unexpanded.
     first: usize,
-    /// Where rows are put that come together.
-    places: Vec<usize>,
 }
 
 impl Nearest {
@@ -195,24 +193,26 @@ impl Nearest {
         Some(at)
     }
 
-    /// Takes several, ascending. Where the first is now.
+    /// Takes those of a round, which [`Nearest::trim`] may leave out again. Where the first is now.
     #[inline(always)]
-    fn push_all(&mut self, items: &[u64]) -> Option<usize> {
+    fn push_all(&mut self, items: &mut [u64]) -> Option<usize> {
+        items.sort_unstable();
         // All are looked for before any is moved: a processor does that for several at once.
-        self.places.clear();
+        let mut places = [0; WIDTH * DEGREE];
+        let places = &mut places[..items.len()];
         let rows = &self.rows;
-        let place = |&item: &u64| rows.partition_point(|&other| other & !EXPANDED < item);
-        self.places.extend(items.iter().map(place));
-        let first = *self.places.first()?;
+        for (place, &item) in places.iter_mut().zip(&*items) {
+            *place = rows.partition_point(|&other| other & !EXPANDED < item);
+        }
+        let first = *places.first()?;
         let mut end = self.rows.len();
-        self.rows.resize(end + items.len(), 0);
-        for (i, (&item, &place)) in items.iter().zip(&self.places).enumerate().rev() {
+        self.rows.extend_from_slice(items);
+        for (i, (&item, &place)) in items.iter().zip(&*places).enumerate().rev() {
             self.rows.copy_within(place..end, place + i + 1);
             self.rows[place + i] = item;
             end = place;
         }
         self.first = self.first.min(first);
-        self.trim();
         Some(first)
     }
 
@@ -231,7 +231,7 @@ impl Nearest {
     /// Bounds the rows by so many times the distance of the `k`-th, which is its value plus `base`.
     #[inline(always)]
     fn tighten(&mut self, k: usize, growth: f32, base: f32) {
-        let Some(last) = self.rows.get(k - 1) else { return };
+        let Some(last) = self.rows.get(k - 1) else { return self.trim() };
         // Rounding of codes may leave less than nothing of a short distance.
         let far = (value((last >> 32) as u32) + base).max(0.0);
         self.bound = item(growth * far - base, 0);
@@ -434,31 +434,38 @@ impl Beam {
             found[kept] = item(value, row);
             kept += usize::from(!(value > cut));
         });
+        let mut near = &mut found[..kept];
         if reach.allowed.is_some() {
-            let all = kept;
-            kept = 0;
-            for at in 0..all {
-                let item = found[at];
-                if reach.may_answer(item as u32) {
-                    found[kept] = item;
-                    kept += 1;
-                } else {
-                    self.others.push(item);
-                }
-            }
+            near = self.push_others(near, reach);
         }
-        let near = &mut found[..kept];
-        near.sort_unstable();
-        if let Some(at) = self.near.push_all(near)
-            && at < reach.k
-        {
-            self.near.tighten(reach.k, reach.growth, target.apart);
+        match self.near.push_all(near) {
+            Some(at) if at < reach.k => {
+                self.near.tighten(reach.k, reach.growth, target.apart);
+            }
+            _ => self.near.trim(),
         }
         self.found = found;
         self.scored = met.len();
         self.met = met;
         self.prefetch_links(graph);
         self.next(reach).is_some()
+    }
+
+    /// Takes those of a round that may not answer, and gives the others.
+    #[cold] // most walks are without a filter
+    #[inline(never)]
+    fn push_others<'a>(&mut self, items: &'a mut [u64], reach: &Reach<'_>) -> &'a mut [u64] {
+        let mut near = 0;
+        for at in 0..items.len() {
+            if reach.may_answer(items[at] as u32) {
+                items.swap(at, near);
+                near += 1;
+            }
+        }
+        let (near, others) = items.split_at_mut(near);
+        self.others.push_all(others);
+        self.others.trim();
+        near
     }
 
     /// The next copy of a row that may answer.
