@@ -47,6 +47,8 @@ pub(crate) fn join_pages<T>(memory: &[T]) {
             unsafe { libc::madvise(start as *mut _, end - start, libc::MADV_HUGEPAGE) };
         }
     }
+    #[cfg(not(all(target_os = "linux", not(miri))))]
+    let _ = memory;
 }
 
 /// Zeros that may be written while others are read, if there is so much memory: a file says how much is

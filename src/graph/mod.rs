@@ -29,7 +29,7 @@ use std::sync::{Arc, OnceLock};
 
 use crate::codes::{Encoder, QueryCode, QueryFloats};
 use crate::corpus::{self, CHUNK, Chunk, Corpus, Store, Together};
-use crate::kernels::int8::{self, Block, SOME, STEP, Terms};
+use crate::kernels::int8::{self, Block, STEP, Terms};
 use crate::kernels::{Isa, prefetch};
 use crate::region::join_pages;
 use crate::scratch::Buffer;
@@ -49,10 +49,12 @@ pub(crate) const DEFAULT_EFFORT: usize = 64;
 const HEADS: usize = 256;
 /// Chunks that are looked up beforehand for each walk: it comes to more.
 const CHUNKS_OF_A_WALK: usize = 64;
-/// Lines of the cache that are on their way at once: asked for more, a core waits rather than computes.
-/// The second is for processors with AVX-512, which came later (measured on a Zen 3 and a Zen 5).
+/// Lines of the cache that are asked for before the first score: of more, a core waits rather than computes
+/// (measured on a Zen 3). Processors with AVX-512 came later, and a Zen 5 waits for none of a round's.
 const LINES: usize = 40;
 const LINES_AVX512: usize = 256;
+/// Rows that are scored together, at most: enough that the call costs little.
+const SOME: usize = 16;
 /// What an unused link holds.
 pub(crate) const NONE: u32 = u32::MAX;
 /// Set in the number of a row that a beam has expanded, and in that of the next copy among links.
@@ -78,8 +80,8 @@ impl Links {
 /// The links of [`CHUNK`] rows; from the store when first read.
 type LinkChunk = OnceLock<LinkSlice>;
 
-/// The links of [`CHUNK`] rows, in one stretch with those of others: then the system can hold them in
-/// pages of 2 MB, as [`crate::region`] has it.
+/// The links of [`CHUNK`] rows, in one stretch with those that were made with them: the system can hold a
+/// long one in pages of 2 MB, as [`crate::region`] has it.
 #[derive(Debug, Clone)]
 struct LinkSlice {
     stretch: Arc<Vec<Links>>,
@@ -355,7 +357,8 @@ pub(crate) fn can_be_links(links: &[u32], row: u32, rows: u32) -> bool {
     let is_row = |&link: &u32| link < rows && link != row;
     let (links, rest) = links.split_at(links.iter().position(|&l| l >= MARK).unwrap_or(DEGREE));
     let copy = rest.first().filter(|&&last| last != NONE).map(|last| last & !MARK);
-    links.iter().chain(&copy).all(is_row)
+    // A walk reads on behind the end.
+    links.iter().chain(&copy).all(is_row) && rest.iter().skip(1).all(|&unused| unused == NONE)
 }
 
 /// The records of all rows, and what scores them.
@@ -527,35 +530,28 @@ impl<'a> Lane<'a> {
         target.apart = floats.scores.base();
     }
 
-    /// Asks the memory for the first of some rows, of which [`Lane::each_some`] asks for the others.
+    /// Asks the memory for the first of some rows, of which [`Lane::each`] asks for the others.
     #[inline(always)]
     fn ask(&self, rows: &[u32]) {
         rows.iter().take(self.ahead).for_each(|&row| self.prefetch(row));
     }
 
-    /// The values of some rows, by `found(rows, values)` for a few at a time.
+    /// The value of each of some rows, by `found(row, value)`.
     #[inline(always)]
-    fn each_some(&self, target: &Target, rows: &[u32], mut found: impl FnMut(&[u32], &[f32])) {
+    fn each(&self, target: &Target, rows: &[u32], mut found: impl FnMut(u32, f32)) {
         let mut ahead = rows.get(self.ahead..).unwrap_or_default();
-        // So many are on their way besides while these are computed.
+        // While some are computed, half as many as were asked for come besides.
         let some = (self.ahead / 8 * 4).clamp(4, SOME);
         for rows in rows.chunks(some) {
             let (asked, later) = ahead.split_at(rows.len().min(ahead.len()));
             asked.iter().for_each(|&row| self.prefetch(row));
             ahead = later;
-            found(rows, &self.values::<SOME>(target, rows)[..rows.len()]);
+            let values = self.values::<SOME>(target, rows);
+            rows.iter().zip(values).for_each(|(&row, value)| found(row, value));
         }
     }
 
-    /// The value of each of some rows, by `found(row, value)`.
-    #[inline(always)]
-    fn each(&self, target: &Target, rows: &[u32], mut found: impl FnMut(u32, f32)) {
-        self.each_some(target, rows, |rows, values| {
-            rows.iter().zip(values).for_each(|(&row, &value)| found(row, value));
-        });
-    }
-
-    /// The values of up to `N` rows; in the last four of them, that of the last again where there are fewer.
+    /// The values of up to `N` rows. What is behind them means nothing.
     #[inline(always)]
     fn values<const N: usize>(&self, target: &Target, rows: &[u32]) -> [f32; N] {
         let mut records: [&[u8]; N] = [&[]; N];

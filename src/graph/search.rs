@@ -56,6 +56,8 @@ const SPARE: usize = 4;
 const SPARE_SHARE: usize = 32;
 /// Rows whose numbers are fetched before their verdict.
 const AHEAD: usize = 4;
+/// And so many whose beginning is: more might be gone from the cache when they are read.
+const STARTS: usize = 64;
 
 /// Which rows a walk looks for, and how far it goes.
 #[derive(Debug, Clone, Copy)]
@@ -193,9 +195,9 @@ impl Nearest {
         Some(at)
     }
 
-    /// Takes those of a round, which [`Nearest::trim`] may leave out again. Where the first is now.
+    /// [`Nearest::push`] of all rows of a round, and [`Nearest::tighten`].
     #[inline(always)]
-    fn push_all(&mut self, items: &mut [u64]) -> Option<usize> {
+    fn take(&mut self, items: &mut [u64], k: usize, growth: f32, base: f32) {
         items.sort_unstable();
         // All are looked for before any is moved: a processor does that for several at once.
         let mut places = [0; WIDTH * DEGREE];
@@ -204,7 +206,7 @@ impl Nearest {
         for (place, &item) in places.iter_mut().zip(&*items) {
             *place = rows.partition_point(|&other| other & !EXPANDED < item);
         }
-        let first = *places.first()?;
+        let Some(&first) = places.first() else { return };
         let mut end = self.rows.len();
         self.rows.extend_from_slice(items);
         for (i, (&item, &place)) in items.iter().zip(&*places).enumerate().rev() {
@@ -213,7 +215,10 @@ impl Nearest {
             end = place;
         }
         self.first = self.first.min(first);
-        Some(first)
+        if first < k {
+            self.tighten(k, growth, base);
+        }
+        self.trim();
     }
 
     /// Leaves out what is beyond the bound or the width.
@@ -231,7 +236,7 @@ impl Nearest {
     /// Bounds the rows by so many times the distance of the `k`-th, which is its value plus `base`.
     #[inline(always)]
     fn tighten(&mut self, k: usize, growth: f32, base: f32) {
-        let Some(last) = self.rows.get(k - 1) else { return self.trim() };
+        let Some(last) = self.rows.get(k - 1) else { return };
         // Rounding of codes may leave less than nothing of a short distance.
         let far = (value((last >> 32) as u32) + base).max(0.0);
         self.bound = item(growth * far - base, 0);
@@ -269,8 +274,6 @@ pub(crate) struct Beam {
     /// The rows that were seen, in that order, of which those from `scored` are not scored yet.
     met: Vec<u32>,
     scored: usize,
-    /// Those of a round that may be kept, as [`item`]s.
-    found: Vec<u64>,
     /// Rows that may answer and have copies, each copy after the other, and the copies that were seen.
     originals: Vec<u32>,
     copies: Vec<u32>,
@@ -425,10 +428,7 @@ impl Beam {
         let met = std::mem::take(&mut self.met);
         let rows = &met[self.scored..];
         let cut = self.cut(reach);
-        let mut found = std::mem::take(&mut self.found);
-        if found.len() < rows.len() {
-            found.resize(rows.len(), 0);
-        }
+        let mut found = [0; WIDTH * DEGREE];
         let mut kept = 0;
         lane.each(target, rows, |row, value| {
             found[kept] = item(value, row);
@@ -438,13 +438,7 @@ impl Beam {
         if reach.allowed.is_some() {
             near = self.push_others(near, reach);
         }
-        match self.near.push_all(near) {
-            Some(at) if at < reach.k => {
-                self.near.tighten(reach.k, reach.growth, target.apart);
-            }
-            _ => self.near.trim(),
-        }
-        self.found = found;
+        self.near.take(near, reach.k, reach.growth, target.apart);
         self.scored = met.len();
         self.met = met;
         self.prefetch_links(graph);
@@ -463,8 +457,7 @@ impl Beam {
             }
         }
         let (near, others) = items.split_at_mut(near);
-        self.others.push_all(others);
-        self.others.trim();
+        self.others.take(others, 0, 1.0, 0.0);
         near
     }
 
@@ -789,7 +782,8 @@ impl Search<'_> {
             }
             let judge = Judge::new(corpus.metric, &queries[i * corpus.dim..][..corpus.dim]);
             // A page that is not known holds up all that follows, several no longer than one.
-            beam.rows().take(k + reach.spare).for_each(|row| corpus.prefetch_start(row));
+            let first = beam.rows().take((k + reach.spare).min(STARTS));
+            first.for_each(|row| corpus.prefetch_start(row));
             let mut nearest = TopK::new(k);
             let mut ahead = beam.rows();
             let (mut asked, mut judged, mut late) = (0, 0, 0);
@@ -828,8 +822,10 @@ mod tests {
             let allowed = (turn % 3 > 0).then_some(&half);
             let mut reach = Reach::new(allowed, 0.5, 3, 3 + turn % 9, turn % 2 == 0);
             reach.others = turn % 4 * 3;
-            let mut beam = Beam::default();
+            let (mut beam, mut by_rounds) = (Beam::default(), Beam::default());
             beam.start(&reach, 200);
+            by_rounds.start(&reach, 200);
+            let mut items = Vec::new();
             for row in 0..200 {
                 let value = match random.next() % 40 {
                     0 => f32::NAN,
@@ -840,9 +836,21 @@ mod tests {
                 let skipped = value > beam.cut(&reach);
                 let before = (beam.near.rows.clone(), beam.others.rows.clone());
                 beam.push(item(value, row), &reach, 2.0);
+                if !value.is_nan() {
+                    items.push(item(value, row));
+                }
                 let after = (&beam.near.rows, &beam.others.rows);
                 assert!(!skipped || after == (&before.0, &before.1), "turn {turn}, row {row}");
             }
+            // In rounds the same are kept. (The bound of a NaN, which a file may hold, is none.)
+            beam.start(&reach, 200);
+            items.iter().for_each(|&item| beam.push(item, &reach, 2.0));
+            for round in items.chunks_mut(1 + turn % 64) {
+                let near = by_rounds.push_others(round, &reach);
+                by_rounds.near.take(near, reach.k, reach.growth, 2.0);
+            }
+            assert_eq!(beam.near.rows, by_rounds.near.rows, "turn {turn}");
+            assert_eq!(beam.others.rows, by_rounds.others.rows, "turn {turn}");
         }
     }
 
@@ -868,13 +876,23 @@ mod tests {
                     list.tighten(k, growth, base);
                 }
             }
+            let mut by_rounds = Nearest { floor, ..Nearest::default() };
+            by_rounds.start(width);
+            for items in seen.clone().chunks_mut(1 + turn % 64) {
+                by_rounds.take(items, k, growth, base);
+                assert!(by_rounds.rows[..by_rounds.first].iter().all(|row| row & EXPANDED != 0));
+                if by_rounds.next().is_some() {
+                    by_rounds.rows[by_rounds.first] |= EXPANDED;
+                }
+            }
+            let by_rounds: Vec<u64> = by_rounds.rows.iter().map(|row| row & !EXPANDED).collect();
             let mut sorted = seen;
             sorted.sort_unstable();
             let far = (value((sorted[k - 1] >> 32) as u32) + base).max(0.0);
             let bound = item(growth * far - base, 0);
             let within = sorted.partition_point(|&item| item < bound);
             sorted.truncate(within.clamp(floor, width));
-            assert_eq!(list.rows, sorted, "turn {turn}");
+            assert_eq!((&list.rows, &by_rounds), (&sorted, &sorted), "turn {turn}");
         }
     }
 }

@@ -8,7 +8,7 @@
 //! |---|---|---|
 //! | [`sweep`] | 8 rows × up to 48 queries, and tests every sum | exact search of many queries |
 //! | [`products`] | the same, sums kept | the build of a graph |
-//! | [`dots`] | 4 rows anywhere × 1 query | exact search of few queries |
+//! | [`dots`] | 4 rows anywhere × 1 query | pairs that a sweep left |
 //! | [`values`] | the same, with what follows from what lies behind their codes | walks through a graph |
 //! | [`Block`] | the same, rows that lie together | where walks begin: a query's axes, the heads |
 //!
@@ -59,9 +59,6 @@ const MOST_MARGIN: f32 = 1e9;
 
 /// Bytes of a line of the cache.
 const LINE: usize = 64;
-
-/// Records that are given to [`values`] together: enough that the call costs little.
-pub(crate) const SOME: usize = 16;
 
 /// A cache line: an AVX-512 load that crosses two costs twice.
 #[derive(Debug, Clone, Copy)]
