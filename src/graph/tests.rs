@@ -193,7 +193,13 @@ fn copies_are_linked_by_the_one_before_and_by_nothing_else() {
         assert_eq!(group, std::iter::once(row).chain(all(row)).collect::<Vec<_>>());
     }
 
-    // A crafted file may lead in a ring.
+    // A crafted file may have links behind the end.
+    let mut links = pack([1, 2].into_iter(), Some(3));
+    assert!(can_be_links(&links, 0, 6000));
+    links[9] = 4;
+    assert!(!can_be_links(&links, 0, 6000));
+
+    // And may lead in a ring.
     let last = copies(&graph, 7).pop().unwrap();
     graph.set(last, pack(graph.links(last), Some(7)));
     assert!((0..6000).all(|row| {
