@@ -560,6 +560,7 @@ impl<'a> Lane<'a> {
         let mut values = [0.0; N];
         let fours = &mut values.as_chunks_mut().0[..rows.len().div_ceil(4)];
         int8::values(self.isa, &target.bytes, records, self.steps, target.terms, fours);
+        // As in `values_of_block`: one function for both took 1.03 to 1.05 of a walk's time.
         if let Some(height) = target.height {
             for (value, record) in values.iter_mut().zip(records) {
                 let apart = height - self.height(self.meta(record).1);

@@ -136,6 +136,12 @@ fn item(value: f32, row: u32) -> u64 {
     u64::from(key(value)) << 32 | u64::from(row)
 }
 
+/// The value of an [`item`].
+#[inline(always)]
+fn value_of(item: u64) -> f32 {
+    value((item >> 32) as u32)
+}
+
 /// The item of another row that has the same value.
 #[inline(always)]
 fn beside(item: u64, row: u32) -> u64 {
@@ -217,8 +223,9 @@ impl Nearest {
         self.first = self.first.min(first);
         if first < k {
             self.tighten(k, growth, base);
+        } else {
+            self.trim();
         }
-        self.trim();
     }
 
     /// Leaves out what is beyond the bound or the width.
@@ -236,9 +243,9 @@ impl Nearest {
     /// Bounds the rows by so many times the distance of the `k`-th, which is its value plus `base`.
     #[inline(always)]
     fn tighten(&mut self, k: usize, growth: f32, base: f32) {
-        let Some(last) = self.rows.get(k - 1) else { return };
+        let Some(&last) = self.rows.get(k - 1) else { return };
         // Rounding of codes may leave less than nothing of a short distance.
-        let far = (value((last >> 32) as u32) + base).max(0.0);
+        let far = (value_of(last) + base).max(0.0);
         self.bound = item(growth * far - base, 0);
         self.trim();
     }
@@ -317,7 +324,7 @@ impl Beam {
     fn cut(&self, reach: &Reach<'_>) -> f32 {
         let others = if reach.allowed.is_some() { self.others.end() } else { 0 };
         let end = self.near.end().max(others);
-        if end == u64::MAX { f32::INFINITY } else { value((end >> 32) as u32) }
+        if end == u64::MAX { f32::INFINITY } else { value_of(end) }
     }
 
     #[inline(always)]
@@ -591,7 +598,7 @@ fn find_heads(lane: &Lane<'_>, graph: &Graph, start: &mut Start) {
             start.push(item(value, place as u32), width);
         }
         let last = start.heads.last().filter(|_| start.heads.len() == width);
-        cut = last.map_or(f32::INFINITY, |last| super::value((last >> 32) as u32));
+        cut = last.map_or(f32::INFINITY, |&last| value_of(last));
     }
 }
 
@@ -888,7 +895,7 @@ mod tests {
             let by_rounds: Vec<u64> = by_rounds.rows.iter().map(|row| row & !EXPANDED).collect();
             let mut sorted = seen;
             sorted.sort_unstable();
-            let far = (value((sorted[k - 1] >> 32) as u32) + base).max(0.0);
+            let far = (value_of(sorted[k - 1]) + base).max(0.0);
             let bound = item(growth * far - base, 0);
             let within = sorted.partition_point(|&item| item < bound);
             sorted.truncate(within.clamp(floor, width));
