@@ -201,7 +201,7 @@ impl Nearest {
         Some(at)
     }
 
-    /// [`Nearest::push`] of all rows of a round, and [`Nearest::tighten`].
+    /// [`Nearest::push`] of all rows of a round, [`Nearest::tighten`] and [`Nearest::trim`].
     #[inline(always)]
     fn take(&mut self, items: &mut [u64], k: usize, growth: f32, base: f32) {
         items.sort_unstable();
@@ -212,7 +212,7 @@ impl Nearest {
         for (place, &item) in places.iter_mut().zip(&*items) {
             *place = rows.partition_point(|&other| other & !EXPANDED < item);
         }
-        let Some(&first) = places.first() else { return };
+        let Some(&first) = places.first() else { return self.trim() };
         let mut end = self.rows.len();
         self.rows.extend_from_slice(items);
         for (i, (&item, &place)) in items.iter().zip(&*places).enumerate().rev() {
@@ -259,13 +259,11 @@ impl Nearest {
         self.rows.get(self.first).copied()
     }
 
-    /// Asks the memory for the links of the rows that are expanded next.
+    /// The unexpanded rows.
     #[inline(always)]
-    fn prefetch_links(&self, graph: &Graph) {
-        let next = self.rows[self.first.min(self.rows.len())..].iter();
-        for &row in next.filter(|&&row| row & EXPANDED == 0).take(WIDTH) {
-            graph.prefetch(row as u32);
-        }
+    fn unexpanded(&self) -> impl Iterator<Item = u64> {
+        let rows = self.rows[self.first.min(self.rows.len())..].iter();
+        rows.copied().filter(|&row| row & EXPANDED == 0)
     }
 }
 
@@ -342,8 +340,16 @@ impl Beam {
         let at = self.near.push(item)?;
         if at < reach.k {
             self.near.tighten(reach.k, reach.growth, base);
+            self.bound_others();
         }
         Some(at)
+    }
+
+    /// Others beyond the bound of those that may answer would never be expanded.
+    #[inline(always)]
+    fn bound_others(&mut self) {
+        self.others.bound = self.near.bound;
+        self.others.trim();
     }
 
     /// The list whose next row is to be expanded.
@@ -357,7 +363,7 @@ impl Beam {
         }
         // The last of the rows that are looked for: what is farther leads to none of them.
         let last = self.near.rows.get(reach.most - 1).map_or(u64::MAX, |last| last & !EXPANDED);
-        let end = last.min(bound).min(near.unwrap_or(u64::MAX));
+        let end = last.min(near.unwrap_or(u64::MAX));
         if self.others.next().is_some_and(|other| other < end) {
             return Some(&mut self.others);
         }
@@ -392,8 +398,17 @@ impl Beam {
     /// Asks the memory for the links of the rows that are expanded next.
     #[inline(always)]
     fn prefetch_links(&self, graph: &Graph) {
-        self.near.prefetch_links(graph);
-        self.others.prefetch_links(graph);
+        let mut others = self.others.unexpanded().peekable();
+        let mut near = self.near.unexpanded().peekable();
+        for _ in 0..WIDTH {
+            let next = match (near.peek(), others.peek()) {
+                (Some(&row), Some(&other)) if other < row => others.next(),
+                (None, Some(_)) => others.next(),
+                _ => near.next(),
+            };
+            let Some(row) = next else { break };
+            graph.prefetch(row as u32);
+        }
     }
 
     /// Expands the nearest few rows and asks the memory for the first records of what they link to.
@@ -441,31 +456,31 @@ impl Beam {
             found[kept] = item(value, row);
             kept += usize::from(!(value > cut));
         });
-        let mut near = &mut found[..kept];
-        if reach.allowed.is_some() {
-            near = self.push_others(near, reach);
-        }
-        self.near.take(near, reach.k, reach.growth, target.apart);
+        self.take(&mut found[..kept], reach, target.apart);
         self.scored = met.len();
         self.met = met;
         self.prefetch_links(graph);
         self.next(reach).is_some()
     }
 
-    /// Takes those of a round that may not answer, and gives the others.
-    #[cold] // most walks are without a filter
-    #[inline(never)]
-    fn push_others<'a>(&mut self, items: &'a mut [u64], reach: &Reach<'_>) -> &'a mut [u64] {
+    /// [`Beam::push`] of all rows of a round.
+    #[inline(always)]
+    fn take(&mut self, items: &mut [u64], reach: &Reach<'_>, base: f32) {
+        if reach.allowed.is_none() {
+            return self.near.take(items, reach.k, reach.growth, base);
+        }
+        // Which may answer can hardly be foreseen: nothing branches by it.
         let mut near = 0;
         for at in 0..items.len() {
-            if reach.may_answer(items[at] as u32) {
-                items.swap(at, near);
-                near += 1;
-            }
+            let item = items[at];
+            items[at] = items[near];
+            items[near] = item;
+            near += usize::from(reach.may_answer(item as u32));
         }
         let (near, others) = items.split_at_mut(near);
+        self.near.take(near, reach.k, reach.growth, base);
+        self.bound_others();
         self.others.take(others, 0, 1.0, 0.0);
-        near
     }
 
     /// The next copy of a row that may answer.
@@ -853,11 +868,11 @@ mod tests {
             beam.start(&reach, 200);
             items.iter().for_each(|&item| beam.push(item, &reach, 2.0));
             for round in items.chunks_mut(1 + turn % 64) {
-                let near = by_rounds.push_others(round, &reach);
-                by_rounds.near.take(near, reach.k, reach.growth, 2.0);
+                by_rounds.take(round, &reach, 2.0);
             }
             assert_eq!(beam.near.rows, by_rounds.near.rows, "turn {turn}");
             assert_eq!(beam.others.rows, by_rounds.others.rows, "turn {turn}");
+            assert!(beam.others.rows.iter().all(|&other| other < beam.near.bound));
         }
     }
 
