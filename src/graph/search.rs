@@ -473,8 +473,7 @@ impl Beam {
         let mut near = 0;
         for at in 0..items.len() {
             let item = items[at];
-            items[at] = items[near];
-            items[near] = item;
+            items.swap(near, at);
             near += usize::from(reach.may_answer(item as u32));
         }
         let (near, others) = items.split_at_mut(near);
