@@ -46,8 +46,8 @@ const BLOCK: usize = 16;
 pub(crate) const TASK: usize = 32;
 /// Walks that take turns.
 const TOGETHER: usize = 3;
-/// Set in the number of a row that was expanded.
-const EXPANDED: u64 = MARK as u64;
+/// Set in the [`item`] of a row that was expanded, where no other row's differs: it changes no order.
+const EXPANDED: u64 = 1;
 /// Rows that are judged beside the k nearest by codes, and again so many for each of those that is
 /// among the k nearest so far: few where codes order rows as the numbers do, and all that the walk
 /// found where rows lie closer to each other than codes tell apart.
@@ -133,7 +133,13 @@ pub(crate) fn between(share: f64, k: usize) -> f64 {
 /// What is kept of a row and its value, in the order of the values.
 #[inline(always)]
 fn item(value: f32, row: u32) -> u64 {
-    u64::from(key(value)) << 32 | u64::from(row)
+    u64::from(key(value)) << 32 | u64::from(row) << 1
+}
+
+/// The row of an [`item`].
+#[inline(always)]
+fn row_of(item: u64) -> u32 {
+    item as u32 >> 1
 }
 
 /// The value of an [`item`].
@@ -145,7 +151,7 @@ fn value_of(item: u64) -> f32 {
 /// The item of another row that has the same value.
 #[inline(always)]
 fn beside(item: u64, row: u32) -> u64 {
-    item >> 32 << 32 | u64::from(row)
+    item >> 32 << 32 | u64::from(row) << 1
 }
 
 /// The best rows of a kind, ascending, as [`item`]s.
@@ -172,7 +178,7 @@ impl Nearest {
     /// the list is full.
     #[inline(always)]
     fn limit(&self) -> (u64, bool) {
-        let worst = self.rows.last().map_or(0, |&worst| worst & !EXPANDED);
+        let worst = self.rows.last().copied().unwrap_or(0);
         let full = self.rows.len() == self.width || worst >= self.bound;
         (if full { worst } else { self.bound }, full)
     }
@@ -195,7 +201,7 @@ impl Nearest {
                 self.rows.pop();
             }
         }
-        let at = self.rows.partition_point(|&other| other & !EXPANDED < item);
+        let at = self.rows.partition_point(|&other| other < item);
         self.rows.insert(at, item);
         self.first = self.first.min(at);
         Some(at)
@@ -210,7 +216,7 @@ impl Nearest {
         let places = &mut places[..items.len()];
         let rows = &self.rows;
         for (place, &item) in places.iter_mut().zip(&*items) {
-            *place = rows.partition_point(|&other| other & !EXPANDED < item);
+            *place = rows.partition_point(|&other| other < item);
         }
         let Some(&first) = places.first() else { return self.trim() };
         let mut end = self.rows.len();
@@ -233,7 +239,7 @@ impl Nearest {
     fn trim(&mut self) {
         while self.rows.len() > self.floor
             && (self.rows.len() > self.width
-                || self.rows.last().is_some_and(|&row| row & !EXPANDED >= self.bound))
+                || self.rows.last().is_some_and(|&row| row >= self.bound))
         {
             self.rows.pop();
         }
@@ -327,7 +333,7 @@ impl Beam {
 
     #[inline(always)]
     fn push(&mut self, item: u64, reach: &Reach<'_>, base: f32) {
-        if !reach.may_answer(item as u32) {
+        if !reach.may_answer(row_of(item)) {
             self.others.push(item);
         } else {
             self.push_near(item, reach, base);
@@ -362,7 +368,7 @@ impl Beam {
             return near.map(|_| &mut self.near);
         }
         // The last of the rows that are looked for: what is farther leads to none of them.
-        let last = self.near.rows.get(reach.most - 1).map_or(u64::MAX, |last| last & !EXPANDED);
+        let last = self.near.rows.get(reach.most - 1).copied().unwrap_or(u64::MAX);
         let end = last.min(near.unwrap_or(u64::MAX));
         if self.others.next().is_some_and(|other| other < end) {
             return Some(&mut self.others);
@@ -383,7 +389,7 @@ impl Beam {
 
     /// The rows that may answer, nearest first.
     pub(crate) fn rows(&self) -> impl Iterator<Item = u32> + '_ {
-        self.near.rows.iter().map(|&row| row as u32 & !MARK)
+        self.near.rows.iter().map(|&row| row_of(row))
     }
 
     /// Whether others were left out, and all that may answer are farther than those that were kept:
@@ -391,8 +397,8 @@ impl Beam {
     fn is_lost(&self) -> bool {
         let full = self.others.rows.len() == self.others.width;
         let last = self.others.rows.last().filter(|_| full);
-        let nearest = self.near.rows.first().map_or(u64::MAX, |row| row & !EXPANDED);
-        last.is_some_and(|last| nearest > last & !EXPANDED)
+        let nearest = self.near.rows.first().copied().unwrap_or(u64::MAX);
+        last.is_some_and(|last| nearest > *last)
     }
 
     /// Asks the memory for the links of the rows that are expanded next.
@@ -407,7 +413,7 @@ impl Beam {
                 _ => near.next(),
             };
             let Some(row) = next else { break };
-            graph.prefetch(row as u32);
+            graph.prefetch(row_of(row));
         }
     }
 
@@ -420,7 +426,7 @@ impl Beam {
             let Some(item) = self.expand(reach) else { break };
             // Whether a link leads to a row that was not seen can hardly be foreseen: nothing branches
             // by it. What leads to no row is taken as one to the row itself, which was seen.
-            let (row, mut has_copies) = (item as u32, false);
+            let (row, mut has_copies) = (row_of(item), false);
             for link in graph.row(row) {
                 let link = link.load(Ordering::Relaxed);
                 has_copies |= link >= MARK && link != NONE;
@@ -474,7 +480,7 @@ impl Beam {
         for at in 0..items.len() {
             let item = items[at];
             items.swap(near, at);
-            near += usize::from(reach.may_answer(item as u32));
+            near += usize::from(reach.may_answer(row_of(item)));
         }
         let (near, others) = items.split_at_mut(near);
         self.near.take(near, reach.k, reach.growth, base);
@@ -515,7 +521,7 @@ impl Beam {
         reach: &Reach<'_>,
         base: f32,
     ) {
-        let mut row = item as u32;
+        let mut row = row_of(item);
         if !reach.may_answer(row) {
             let Some(copy) = self.next_copy(row, lane, graph, reach) else { return };
             row = copy;
@@ -535,7 +541,7 @@ impl Beam {
             && let Some(&item) = self.near.rows.get(at)
         {
             at += 1;
-            let mut row = item as u32 & !MARK;
+            let mut row = row_of(item);
             if !self.originals.contains(&row) {
                 continue;
             }
@@ -553,7 +559,7 @@ impl Beam {
     /// Starts from the heads that were found.
     fn enter(&mut self, lane: &Lane<'_>, graph: &Graph, start: &Start, reach: &Reach<'_>) {
         for &head in &start.heads {
-            let row = graph.heads()[head as u32 as usize];
+            let row = graph.heads()[row_of(head) as usize];
             if (row as usize) < lane.rows && self.meet(row) {
                 self.push(beside(head, row), reach, start.target.apart);
             }
@@ -574,7 +580,7 @@ pub(crate) struct Start {
 impl Start {
     /// The place of the nearest head: after a build, heads that follow each other lie near each other.
     fn place(&self) -> Option<u32> {
-        self.heads.first().map(|&head| head as u32)
+        self.heads.first().map(|&head| row_of(head))
     }
 
     fn copy(&mut self, other: &Self) {
