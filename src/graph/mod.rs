@@ -57,7 +57,7 @@ const LINES_AVX512: usize = 256;
 const SOME: usize = 16;
 /// What an unused link holds.
 pub(crate) const NONE: u32 = u32::MAX;
-/// Set in the number of a row that a beam has expanded, and in that of the next copy among links.
+/// Set in the number of the next copy of a row among its links.
 const MARK: u32 = 1 << 31;
 /// Rows that can be linked.
 const MOST_ROWS: usize = MARK as usize - 1;

@@ -21,7 +21,9 @@ use super::{DEGREE, Graph, Lane, MARK, NONE, Target, key, value};
 use crate::corpus::Corpus;
 use crate::error::Result;
 use crate::exact::{self, List};
+use crate::kernels::Isa;
 use crate::kernels::float::Judge;
+use crate::kernels::merge::merge;
 use crate::rows::Rows;
 use crate::scratch::{Buffer, Few};
 use crate::selection::Selection;
@@ -209,23 +211,8 @@ impl Nearest {
 
     /// [`Nearest::push`] of all rows of a round, [`Nearest::tighten`] and [`Nearest::trim`].
     #[inline(always)]
-    fn take(&mut self, items: &mut [u64], k: usize, growth: f32, base: f32) {
-        items.sort_unstable();
-        // All are looked for before any is moved: a processor does that for several at once.
-        let mut places = [0; WIDTH * DEGREE];
-        let places = &mut places[..items.len()];
-        let rows = &self.rows;
-        for (place, &item) in places.iter_mut().zip(&*items) {
-            *place = rows.partition_point(|&other| other < item);
-        }
-        let Some(&first) = places.first() else { return self.trim() };
-        let mut end = self.rows.len();
-        self.rows.extend_from_slice(items);
-        for (i, (&item, &place)) in items.iter().zip(&*places).enumerate().rev() {
-            self.rows.copy_within(place..end, place + i + 1);
-            self.rows[place + i] = item;
-            end = place;
-        }
+    fn take(&mut self, isa: Isa, items: &mut [u64], k: usize, growth: f32, base: f32) {
+        let first = merge(isa, &mut self.rows, items);
         self.first = self.first.min(first);
         if first < k {
             self.tighten(k, growth, base);
@@ -462,7 +449,7 @@ impl Beam {
             found[kept] = item(value, row);
             kept += usize::from(!(value > cut));
         });
-        self.take(&mut found[..kept], reach, target.apart);
+        self.take(lane.isa, &mut found[..kept], reach, target.apart);
         self.scored = met.len();
         self.met = met;
         self.prefetch_links(graph);
@@ -471,9 +458,9 @@ impl Beam {
 
     /// [`Beam::push`] of all rows of a round.
     #[inline(always)]
-    fn take(&mut self, items: &mut [u64], reach: &Reach<'_>, base: f32) {
+    fn take(&mut self, isa: Isa, items: &mut [u64], reach: &Reach<'_>, base: f32) {
         if reach.allowed.is_none() {
-            return self.near.take(items, reach.k, reach.growth, base);
+            return self.near.take(isa, items, reach.k, reach.growth, base);
         }
         // Which may answer can hardly be foreseen: nothing branches by it.
         let mut near = 0;
@@ -483,9 +470,9 @@ impl Beam {
             near += usize::from(reach.may_answer(row_of(item)));
         }
         let (near, others) = items.split_at_mut(near);
-        self.near.take(near, reach.k, reach.growth, base);
+        self.near.take(isa, near, reach.k, reach.growth, base);
         self.bound_others();
-        self.others.take(others, 0, 1.0, 0.0);
+        self.others.take(isa, others, 0, 1.0, 0.0);
     }
 
     /// The next copy of a row that may answer.
@@ -846,6 +833,7 @@ mod tests {
         let mut random = Random(8);
         let half = Selection::of_bits(&[0b0101_0101; 25], 200);
         for turn in 0..300_usize {
+            let isa = Isa::available()[turn % Isa::available().len()];
             let allowed = (turn % 3 > 0).then_some(&half);
             let mut reach = Reach::new(allowed, 0.5, 3, 3 + turn % 9, turn % 2 == 0);
             reach.others = turn % 4 * 3;
@@ -873,7 +861,7 @@ mod tests {
             beam.start(&reach, 200);
             items.iter().for_each(|&item| beam.push(item, &reach, 2.0));
             for round in items.chunks_mut(1 + turn % 64) {
-                by_rounds.take(round, &reach, 2.0);
+                by_rounds.take(isa, round, &reach, 2.0);
             }
             assert_eq!(beam.near.rows, by_rounds.near.rows, "turn {turn}");
             assert_eq!(beam.others.rows, by_rounds.others.rows, "turn {turn}");
@@ -886,6 +874,7 @@ mod tests {
     fn a_bounded_list_keeps_what_lies_within_and_the_nearest_of_the_rest() {
         let mut random = Random(7);
         for turn in 0..500_usize {
+            let isa = Isa::available()[turn % Isa::available().len()];
             let (k, floor, width) = (1 + turn % 5, 5 + turn % 7, 12 + turn % 30);
             let (growth, base) = (1.0 + (turn % 11) as f32 / 10.0, (turn % 3) as f32);
             let seen: Vec<u64> = (0..60)
@@ -906,7 +895,7 @@ mod tests {
             let mut by_rounds = Nearest { floor, ..Nearest::default() };
             by_rounds.start(width);
             for items in seen.clone().chunks_mut(1 + turn % 64) {
-                by_rounds.take(items, k, growth, base);
+                by_rounds.take(isa, items, k, growth, base);
                 assert!(by_rounds.rows[..by_rounds.first].iter().all(|row| row & EXPANDED != 0));
                 if by_rounds.next().is_some() {
                     by_rounds.rows[by_rounds.first] |= EXPANDED;

@@ -9,6 +9,7 @@ pub(crate) mod float;
 pub(crate) mod halves;
 pub(crate) mod int8;
 pub(crate) mod matmul;
+pub(crate) mod merge;
 
 use std::sync::OnceLock;
 
