@@ -27,6 +27,7 @@
 //! [`MOST_OF_FOUR`]: of four such codes, those that have one sign come to no more. Axes that hold much
 //! of a row lie before those that hold little, so that few rows need a longer step for it.
 
+use std::slice;
 use std::time::Instant;
 
 use super::Isa;
@@ -574,22 +575,105 @@ pub(crate) fn values(
     terms: Terms,
     out: &mut [[f32; 4]],
 ) {
-    assert_eq!(query.len(), (steps * STEP).next_multiple_of(DOTS_UNIT));
     assert!(steps > 0 && records.iter().all(|record| record.len() >= record_bytes(steps)));
     assert_eq!(out.len(), records.len().div_ceil(4));
+    let four = |i: usize| four(&records[4 * i..]).map(<[u8]>::as_ptr);
+    // SAFETY: the lengths were asserted.
+    unsafe { values_at(isa, query, four, steps, terms, out) }
+}
+
+/// Records of so many steps that lie one after another.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Records<'a> {
+    all: &'a [u8],
+    len: usize,
+    steps: usize,
+}
+
+impl<'a> Records<'a> {
+    pub(crate) fn new(all: &'a [u8], steps: usize) -> Self {
+        Self { all, len: all.len() / record_bytes(steps), steps }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    #[inline(always)]
+    pub(crate) fn get(&self, row: u32) -> Option<&'a [u8]> {
+        let bytes = record_bytes(self.steps);
+        self.all.get(row as usize * bytes..(row as usize + 1) * bytes)
+    }
+
+    /// Where a record begins, if it is one of these.
+    #[inline(always)]
+    pub(crate) fn start(&self, row: u32) -> Option<*const u8> {
+        let at = row as usize * record_bytes(self.steps);
+        ((row as usize) < self.len).then(|| self.all.as_ptr().wrapping_add(at))
+    }
+
+    /// Whether these are the records of all rows. (Counted: `all` would compare them one by one.)
+    #[inline(always)]
+    pub(crate) fn hold(&self, rows: &[u32]) -> bool {
+        rows.iter().filter(|&&row| (row as usize) < self.len).count() == rows.len()
+    }
+
+    /// [`values`] of some rows, of each of which nothing need be noted.
+    ///
+    /// # Panics
+    ///
+    /// As [`values`]; if a row is none of these.
+    #[inline(always)]
+    pub(crate) fn values(
+        &self,
+        isa: Isa,
+        query: &[u8],
+        rows: &[u32],
+        terms: Terms,
+        out: &mut [[f32; 4]],
+    ) {
+        assert!(self.steps > 0 && self.hold(rows));
+        assert_eq!(out.len(), rows.len().div_ceil(4));
+        let bytes = record_bytes(self.steps);
+        let start = |row| self.all.as_ptr().wrapping_add(row as usize * bytes);
+        let four = |i: usize| four(&rows[4 * i..]).map(start);
+        // SAFETY: the rows, and the lengths, were asserted.
+        unsafe { values_at(isa, query, four, self.steps, terms, out) }
+    }
+}
+
+/// # Safety
+///
+/// The four records for each of `out` are readable, of so many steps, one or more.
+///
+/// # Panics
+///
+/// If the query is not as [`query_bytes`] makes it.
+#[inline(always)]
+unsafe fn values_at(
+    isa: Isa,
+    query: &[u8],
+    four: impl Fn(usize) -> [*const u8; 4],
+    steps: usize,
+    terms: Terms,
+    out: &mut [[f32; 4]],
+) {
+    assert_eq!(query.len(), (steps * STEP).next_multiple_of(DOTS_UNIT));
     match isa {
         #[cfg(target_arch = "x86_64")]
-        // SAFETY: as for `dots`; the lengths were asserted above.
-        Isa::Avx512 => unsafe { x86::values_avx512(query, records, steps, terms, out) },
+        // SAFETY: as for `dots`; the contract, and the length asserted above.
+        Isa::Avx512 => unsafe { x86::values_avx512(query, four, steps, terms, out) },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as above.
-        Isa::AvxVnni => unsafe { x86::values_avxvnni(query, records, steps, terms, out) },
+        Isa::AvxVnni => unsafe { x86::values_avxvnni(query, four, steps, terms, out) },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as above.
-        Isa::Avx2 => unsafe { x86::values_avx2(query, records, steps, terms, out) },
+        Isa::Avx2 => unsafe { x86::values_avx2(query, four, steps, terms, out) },
         _ => {
-            for (out, records) in out.iter_mut().zip(records.chunks(4)) {
-                let records = four(records);
+            for (i, out) in out.iter_mut().enumerate() {
+                // SAFETY: the contract.
+                let record = |at| unsafe { slice::from_raw_parts(at, record_bytes(steps)) };
+                let records = four(i).map(record);
                 let dots = dots(isa, query, &records);
                 for i in 0..4 {
                     let (factor, bias, sum) = meta(records[i], steps);
@@ -641,7 +725,7 @@ fn dots_in_order(isa: Isa, query: &[u8], rows: &[u8], out: &mut [[i32; 4]]) {
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::{GROUP, Group, META, MOST_MARGIN, PANEL, Panel, Passed, STEP, Sums, Terms, four};
+    use super::{GROUP, Group, META, MOST_MARGIN, PANEL, Panel, Passed, STEP, Sums, Terms};
     use crate::kernels::prefetch;
 
     /// A word behind the codes of a row: 0 is its factor, 1 its bias, 2 the sum of its codes.
@@ -1218,12 +1302,12 @@ mod x86 {
 
             /// # Safety
             ///
-            /// The processor has the features named; records are of so many steps, one or more, and the
-            /// query is as long as their codes, filled up to a multiple of 16.
+            /// The processor has the features named; records are of so many steps, one or more, for each of
+            /// `out`, and the query is as long as their codes, filled up to a multiple of 16.
             #[target_feature(enable = $features)]
             pub(super) unsafe fn $values(
                 query: &[u8],
-                records: &[&[u8]],
+                four: impl Fn(usize) -> [*const u8; 4],
                 steps: usize,
                 terms: Terms,
                 out: &mut [[f32; 4]],
@@ -1231,8 +1315,8 @@ mod x86 {
                 let zero = _mm_set1_epi32($zero);
                 let [base, gain, beta] =
                     [terms.base, terms.gain, terms.beta].map(|x| _mm_set1_ps(x));
-                for (out, records) in out.iter_mut().zip(records.chunks(4)) {
-                    let records = four(records).map(<[u8]>::as_ptr);
+                for (i, out) in out.iter_mut().enumerate() {
+                    let records = four(i);
                     // SAFETY: this function's contract: a record, whose last 16 bytes these are, is as
                     // long as the query or longer; `out` is 16 bytes.
                     unsafe {
@@ -1658,16 +1742,21 @@ mod tests {
                 let query = codes(&mut random, steps, LIMIT);
                 let rows: Vec<_> = (0..len).map(|_| codes(&mut random, steps, LIMIT)).collect();
                 let (factor, bias) = (|i: usize| 0.3 + i as f32, |i: usize| i as f32 / 7.0 - 1.0);
-                let mut records = Vec::new();
+                let mut all = Vec::new();
                 for (i, row) in rows.iter().enumerate() {
-                    push_record(&mut records, row, factor(i), bias(i));
+                    push_record(&mut all, row, factor(i), bias(i));
                 }
-                let records: Vec<&[u8]> = records.chunks_exact(record_bytes(steps)).collect();
+                let records: Vec<&[u8]> = all.chunks_exact(record_bytes(steps)).collect();
                 let mut bytes = Vec::new();
                 query_bytes(isa, query.iter().map(|&code| code as u8), &mut bytes);
                 let terms = Terms { base: 0.7, gain: 1.1, beta: 2.0 };
                 let mut out = vec![[f32::NAN; 4]; len.div_ceil(4)];
                 values(isa, &bytes, &records, steps, terms, &mut out);
+                let mut again = out.clone();
+                let ids: Vec<u32> = (0..len as u32).rev().collect();
+                Records::new(&all, steps).values(isa, &bytes, &ids, terms, &mut again);
+                again.as_flattened_mut()[..len].reverse();
+                assert_eq!(again.as_flattened()[..len], out.as_flattened()[..len]);
                 for (i, &got) in out.as_flattened().iter().enumerate() {
                     let i = i.min(len - 1);
                     let wanted = terms.value(dot(&rows[i], &query) as f32, factor(i), bias(i));
