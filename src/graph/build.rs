@@ -928,7 +928,7 @@ fn refine(
 /// Rows with their distances from the target.
 pub(super) fn distances(lane: &Lane<'_>, target: &Target, rows: &[u32]) -> Vec<Link> {
     let mut links = Vec::with_capacity(rows.len());
-    lane.ask(rows);
+    lane.ask(rows, 0);
     lane.each(target, rows, |row, d| links.push(Link { distance: d.max(0.0), row }));
     links
 }

@@ -373,6 +373,8 @@ pub(crate) struct Lane<'a> {
     /// asked for.
     records: Vec<&'a [u8]>,
     encoder: &'a Encoder,
+    /// Whether there is one walk: then nothing is computed while the first record of a round comes.
+    alone: bool,
     steps: usize,
     stride: usize,
     /// Bytes of a query: codes in units of [`int8::DOTS_UNIT`], no more than a record.
@@ -435,6 +437,7 @@ impl<'a> Lane<'a> {
             chunks: corpus.chunks,
             records: records.unwrap_or_default(),
             encoder,
+            alone: walks == 1,
             steps,
             stride,
             padded: (steps * STEP).next_multiple_of(int8::DOTS_UNIT),
@@ -529,10 +532,12 @@ impl<'a> Lane<'a> {
         target.apart = floats.scores.base();
     }
 
-    /// Asks the memory for the first of some rows, of which [`Lane::each`] asks for the others.
-    #[inline(always)]
-    fn ask(&self, rows: &[u32]) {
-        rows.iter().take(self.ahead).for_each(|&row| self.prefetch(row));
+    /// Asks the memory for the first of some rows, of which [`Lane::each`] asks for the others, and some
+    /// were asked for before.
+    #[inline(never)]
+    fn ask(&self, rows: &[u32], asked: usize) {
+        let end = rows.len().min(self.ahead);
+        rows[asked.min(end)..end].iter().for_each(|&row| self.prefetch(row));
     }
 
     /// The value of each of some rows, by `found(row, value)`.

@@ -409,8 +409,16 @@ impl Beam {
     fn expand_some(&mut self, lane: &Lane<'_>, graph: &Graph, reach: &Reach<'_>, base: f32) {
         let mut met = self.met.len();
         self.met.resize(met + WIDTH * DEGREE, 0);
-        for _ in 0..WIDTH {
-            let Some(item) = self.expand(reach) else { break };
+        let (mut chosen, mut count) = ([0; WIDTH], 0);
+        while count < WIDTH
+            && let Some(item) = self.expand(reach)
+        {
+            chosen[count] = item;
+            count += 1;
+        }
+        // The links of the nearest, which was seen last, may still be on their way.
+        let mut asked = 0;
+        for (i, &item) in chosen[..count].iter().rev().enumerate() {
             // Whether a link leads to a row that was not seen can hardly be foreseen: nothing branches
             // by it. What leads to no row is taken as one to the row itself, which was seen.
             let (row, mut has_copies) = (row_of(item), false);
@@ -424,9 +432,13 @@ impl Beam {
             if has_copies {
                 self.note_copies(item, lane, graph, reach, base);
             }
+            if lane.alone || i + 1 == count {
+                let rows = &self.met[self.scored..met];
+                lane.ask(rows, asked);
+                asked = rows.len();
+            }
         }
         self.met.truncate(met);
-        lane.ask(&self.met[self.scored..]);
         // A guess, which scores may change.
         self.prefetch_links(graph);
     }
