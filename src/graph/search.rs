@@ -23,7 +23,7 @@ use crate::error::Result;
 use crate::exact::{self, List};
 use crate::kernels::Isa;
 use crate::kernels::float::Judge;
-use crate::kernels::merge::merge;
+use crate::kernels::merge::{MOST, merge};
 use crate::rows::Rows;
 use crate::scratch::{Buffer, Few};
 use crate::selection::Selection;
@@ -32,6 +32,7 @@ use crate::top_k::{Neighbor, TopK};
 
 /// Rows that are expanded in a round.
 const WIDTH: usize = 2;
+const _: () = assert!(WIDTH * DEGREE <= MOST);
 /// The nearest `effort` rows of a query are within `(effort / k)^GROWTH` times the squared distance
 /// of the k-th, where the intrinsic dimension is 17: a walk expands what lies so near. Where it is
 /// more, that are more rows than the effort, and where it is less, fewer: up to so many times as
@@ -237,9 +238,13 @@ impl Nearest {
     #[inline(always)]
     fn tighten(&mut self, k: usize, growth: f32, base: f32) {
         let Some(&last) = self.rows.get(k - 1) else { return };
-        // Rounding of codes may leave less than nothing of a short distance.
-        let far = (value_of(last) + base).max(0.0);
-        self.bound = item(growth * far - base, 0);
+        let value = value_of(last) + base;
+        // A damaged record may have no value.
+        if !value.is_nan() {
+            // Rounding of codes may leave less than nothing of a short distance, and that of the sum may
+            // put the bound before the `k`-th.
+            self.bound = item(growth * value.max(0.0) - base, 0).max(last);
+        }
         self.trim();
     }
 
@@ -354,7 +359,8 @@ impl Beam {
         if self.others.rows.is_empty() {
             return near.map(|_| &mut self.near);
         }
-        // The last of the rows that are looked for: what is farther leads to none of them.
+        // The last of the rows that are looked for: what is farther leads to none of them, as little as
+        // others beyond the bound, which are not kept.
         let last = self.near.rows.get(reach.most - 1).copied().unwrap_or(u64::MAX);
         let end = last.min(near.unwrap_or(u64::MAX));
         if self.others.next().is_some_and(|other| other < end) {
@@ -379,8 +385,9 @@ impl Beam {
         self.near.rows.iter().map(|&row| row_of(row))
     }
 
-    /// Whether others were left out, and all that may answer are farther than those that were kept:
-    /// then the walk did not come to where the answers lie.
+    /// Whether others were left out for their number, and all that may answer are farther than those
+    /// that were kept: then the walk did not come to where the answers lie. (Those beyond the bound are
+    /// farther than the `k`-th that may.)
     fn is_lost(&self) -> bool {
         let full = self.others.rows.len() == self.others.width;
         let last = self.others.rows.last().filter(|_| full);
@@ -917,7 +924,7 @@ mod tests {
             let mut sorted = seen;
             sorted.sort_unstable();
             let far = (value_of(sorted[k - 1]) + base).max(0.0);
-            let bound = item(growth * far - base, 0);
+            let bound = item(growth * far - base, 0).max(sorted[k - 1]);
             let within = sorted.partition_point(|&item| item < bound);
             sorted.truncate(within.clamp(floor, width));
             assert_eq!((&list.rows, &by_rounds), (&sorted, &sorted), "turn {turn}");

@@ -612,17 +612,11 @@ impl<'a> Records<'a> {
         ((row as usize) < self.len).then(|| self.all.as_ptr().wrapping_add(at))
     }
 
-    /// Whether these are the records of all rows. (Counted: `all` would compare them one by one.)
-    #[inline(always)]
-    pub(crate) fn hold(&self, rows: &[u32]) -> bool {
-        rows.iter().filter(|&&row| (row as usize) < self.len).count() == rows.len()
-    }
-
-    /// [`values`] of some rows, of each of which nothing need be noted.
+    /// [`values`] of some rows, by their numbers alone; false, and none, if not all are among these.
     ///
     /// # Panics
     ///
-    /// As [`values`]; if a row is none of these.
+    /// As [`values`].
     #[inline(always)]
     pub(crate) fn values(
         &self,
@@ -631,14 +625,20 @@ impl<'a> Records<'a> {
         rows: &[u32],
         terms: Terms,
         out: &mut [[f32; 4]],
-    ) {
-        assert!(self.steps > 0 && self.hold(rows));
+    ) -> bool {
+        // Counted: `all` would compare them one by one.
+        let here = rows.iter().filter(|&&row| (row as usize) < self.len).count();
+        if here < rows.len() {
+            return false;
+        }
+        assert!(self.steps > 0);
         assert_eq!(out.len(), rows.len().div_ceil(4));
         let bytes = record_bytes(self.steps);
         let start = |row| self.all.as_ptr().wrapping_add(row as usize * bytes);
         let four = |i: usize| four(&rows[4 * i..]).map(start);
-        // SAFETY: the rows, and the lengths, were asserted.
+        // SAFETY: all rows are among these, and the other lengths were asserted.
         unsafe { values_at(isa, query, four, self.steps, terms, out) }
+        true
     }
 }
 
@@ -1754,7 +1754,9 @@ mod tests {
                 values(isa, &bytes, &records, steps, terms, &mut out);
                 let mut again = out.clone();
                 let ids: Vec<u32> = (0..len as u32).rev().collect();
-                Records::new(&all, steps).values(isa, &bytes, &ids, terms, &mut again);
+                let all = Records::new(&all, steps);
+                assert!(all.values(isa, &bytes, &ids, terms, &mut again));
+                assert!(!all.values(isa, &bytes, &[len as u32], terms, &mut again[..1]));
                 again.as_flattened_mut()[..len].reverse();
                 assert_eq!(again.as_flattened()[..len], out.as_flattened()[..len]);
                 for (i, &got) in out.as_flattened().iter().enumerate() {
