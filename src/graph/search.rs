@@ -32,6 +32,7 @@ use crate::top_k::{Neighbor, TopK};
 
 /// Rows that are expanded in a round.
 const WIDTH: usize = 2;
+// What they lead to is put into the beam together.
 const _: () = assert!(WIDTH * DEGREE <= MOST);
 /// The nearest `effort` rows of a query are within `(effort / k)^GROWTH` times the squared distance
 /// of the k-th, where the intrinsic dimension is 17: a walk expands what lies so near. Where it is
@@ -491,6 +492,7 @@ impl Beam {
         let (near, others) = items.split_at_mut(near);
         self.near.take(isa, near, reach.k, reach.growth, base);
         self.bound_others();
+        // Their bound is that of those that may answer: no `k`-th of their own tightens it.
         self.others.take(isa, others, 0, 1.0, 0.0);
     }
 

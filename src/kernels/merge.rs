@@ -51,9 +51,13 @@ fn merge_plain(list: &mut Vec<u64>, items: &mut [u64]) -> usize {
 }
 
 #[cfg(target_arch = "x86_64")]
-#[allow(clippy::wildcard_imports)] // intrinsics
 mod x86 {
-    use std::arch::x86_64::*;
+    use std::arch::x86_64::{
+        __m512i, _mm_cvtsi128_si64, _mm512_castsi512_si128, _mm512_mask_blend_epi64,
+        _mm512_mask_loadu_epi64, _mm512_max_epu64, _mm512_min_epu64, _mm512_permutex_epi64,
+        _mm512_permutexvar_epi64, _mm512_set_epi64, _mm512_set1_epi64, _mm512_shuffle_epi32,
+        _mm512_shuffle_i64x2, _mm512_storeu_epi64,
+    };
 
     use super::MOST;
 
