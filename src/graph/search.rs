@@ -927,6 +927,7 @@ mod tests {
             sorted.sort_unstable();
             let far = (value_of(sorted[k - 1]) + base).max(0.0);
             let bound = item(growth * far - base, 0).max(sorted[k - 1]);
+            assert_eq!(list.bound, bound, "turn {turn}");
             let within = sorted.partition_point(|&item| item < bound);
             sorted.truncate(within.clamp(floor, width));
             assert_eq!((&list.rows, &by_rounds), (&sorted, &sorted), "turn {turn}");
