@@ -32,10 +32,10 @@ const LESSONS: usize = 16;
 const TURNS: usize = 2;
 /// Cells whose order is found together, which costs a product with each leader again and again.
 const KNOWN: usize = 96;
-/// Cells that are visited in one go: the lists of visitors take memory. The first go is short, so
-/// that the others begin with good candidates.
+/// Cells that are visited in one go: the lists of visitors take memory. The first goes are short, so
+/// that the others begin with good candidates: each goes so many times as far as those before it.
 const GO: usize = 48;
-const FIRST_GO: usize = 2;
+const FARTHER: usize = 4;
 /// What a column collects before it is handed over.
 const WAITING: usize = 32;
 
@@ -113,6 +113,11 @@ fn row_of(entry: u64) -> u32 {
     !(entry as u32)
 }
 
+/// An entry of the same score.
+fn renamed(entry: u64, row: u32) -> u64 {
+    entry >> 32 << 32 | u64::from(!row)
+}
+
 impl Candidates {
     fn new(corpus: Corpus<'_>, most: usize) -> Self {
         let chunks = corpus.chunks.iter().map(|chunk| Mutex::new(vec![0; chunk.len() * most]));
@@ -137,6 +142,19 @@ impl Candidates {
     fn places(&self, row: u32) -> Range<usize> {
         let first = row as usize % CHUNK * self.most;
         first..first + self.most
+    }
+
+    /// Gives a row its first candidates, each once: the best of some entries.
+    fn begin(&self, row: u32, entries: &mut [u64]) {
+        let best = match entries.len().checked_sub(self.most) {
+            None => entries,
+            Some(others) => {
+                let (_, worst, _) = entries.select_nth_unstable(others);
+                self.cuts.set(row as usize, score_of(*worst));
+                &entries[others..]
+            }
+        };
+        self.lock(row)[self.places(row)][..best.len()].copy_from_slice(best);
     }
 
     /// Adds what was found for rows of one chunk.
@@ -202,6 +220,32 @@ fn gather(corpus: Corpus<'_>, encoder: &Encoder, rows: &[u32], records: &mut Vec
 fn pack<'a>(limit: i8, mut panel: Panel, records: impl Iterator<Item = &'a [u8]>) -> Panel {
     records.enumerate().for_each(|(q, record)| panel.put_row(q, record, limit));
     panel
+}
+
+/// Keeps the entries of some rows, at most a group, for each of `count` columns.
+fn compare(
+    corpus: Corpus<'_>,
+    encoder: &Encoder,
+    rows: &[u32],
+    (panels, count): (&[Panel], usize),
+    records: &mut Vec<u8>,
+    entries: &mut [Vec<u64>; GROUP],
+) {
+    gather(corpus, encoder, rows, records);
+    let group = Group { records, ratios: Ratios::default(), thresholds: None };
+    let mut sums = [[0; PANEL]; GROUP];
+    entries.iter_mut().for_each(Vec::clear);
+    for (panel, first) in panels.iter().zip((0..count).step_by(PANEL)) {
+        int8::products(corpus.isa, group, panel, &mut sums);
+        for (r, entries) in entries[..rows.len()].iter_mut().enumerate() {
+            let factor = group.factor(r, encoder.steps());
+            let len = (count - first).min(PANEL);
+            entries.extend(sums[r][..len].iter().enumerate().map(|(q, &sum)| {
+                let score = sum as f32 * (factor * panel.scale[q]) + panel.bias[q];
+                entry(score, (first + q) as u32)
+            }));
+        }
+    }
 }
 
 impl Cells {
@@ -288,6 +332,7 @@ impl Cells {
         stages: &mut Stages<'_>,
     ) -> Result<Candidates> {
         let candidates = Candidates::new(corpus, most);
+        self.own(corpus, &candidates, threads, stages)?;
         let visits = visits.min(self.len());
         let all: Vec<u32> = (0..corpus.rows as u32).collect();
         for from in (0..visits).step_by(KNOWN) {
@@ -299,15 +344,57 @@ impl Cells {
                 later = self.leaders.nearest(corpus, &all, range, threads, stages)?;
                 &later
             };
-            let width = known.width.min(visits - from);
-            let first = if from == 0 { FIRST_GO.min(width) } else { 0 };
-            self.go(corpus, known, 0..first, &candidates, threads, stages)?;
-            for at in (first..width).step_by(GO) {
-                let range = at..width.min(at + GO);
-                self.go(corpus, known, range, &candidates, threads, stages)?;
+            let end = visits.min(from + known.width);
+            let mut at = from.max(1);
+            while at < end {
+                let next = end.min(at * FARTHER).min(at + GO);
+                self.go(corpus, known, at - from..next - from, &candidates, threads, stages)?;
+                at = next;
             }
         }
         Ok(candidates)
+    }
+
+    /// The members of a cell as columns.
+    fn columns(&self, corpus: Corpus<'_>, encoder: &Encoder, cell: usize) -> Vec<Panel> {
+        let limit = int8::sweep_limit(corpus.isa);
+        let panels = self.members[cell].chunks(PANEL).map(|members| {
+            let panel = Panel::for_rows(corpus.isa, members.len(), encoder.steps());
+            pack(limit, panel, members.iter().map(|&row| record(corpus, encoder, row)))
+        });
+        panels.collect()
+    }
+
+    /// Lets every row visit its own cell, where it finds so many that they need not come one by one.
+    fn own(
+        &self,
+        corpus: Corpus<'_>,
+        candidates: &Candidates,
+        threads: usize,
+        stages: &mut Stages<'_>,
+    ) -> Result<()> {
+        let Some(encoder) = corpus.encoder else { return Ok(()) };
+        let work = |members: &[u32]| (members.len().pow(2) * encoder.swept()) as u64;
+        let total = self.members.iter().map(|members| work(members)).sum();
+        stages.run(threads, self.members.len(), total, |cell, worker| {
+            let members = &self.members[cell];
+            let panels = self.columns(corpus, encoder, cell);
+            let mut records = Vec::new();
+            let mut entries: [Vec<u64>; GROUP] = Default::default();
+            for (g, rows) in members.chunks(GROUP).enumerate() {
+                let columns = (&panels[..], members.len());
+                compare(corpus, encoder, rows, columns, &mut records, &mut entries);
+                for (r, (&row, entries)) in rows.iter().zip(&mut entries).enumerate() {
+                    entries.swap_remove(g * GROUP + r); // itself
+                    for entry in entries.iter_mut() {
+                        *entry = renamed(*entry, members[row_of(*entry) as usize]);
+                    }
+                    candidates.begin(row, entries);
+                }
+            }
+            worker.advance(work(members));
+        })?;
+        Ok(())
     }
 
     /// Lets every row visit some of its cells.
@@ -332,21 +419,14 @@ impl Cells {
             (self.members[cell].len() * visitors[cell].len() * encoder.swept()) as u64
         };
         let total = (0..self.members.len()).map(work).sum();
-        let limit = int8::sweep_limit(corpus.isa);
         stages.run(threads, self.members.len(), total, |cell, worker| {
             let (members, visitors) = (&self.members[cell], &visitors[cell]);
-            let mut panels: Vec<Panel> = members
-                .chunks(PANEL)
-                .map(|members| {
-                    let panel = Panel::for_rows(corpus.isa, members.len(), steps);
-                    let records = members.iter().map(|&row| record(corpus, encoder, row));
-                    let mut panel = pack(limit, panel, records);
-                    for (q, &row) in members.iter().enumerate() {
-                        panel.threshold[q] = candidates.wanted(row);
-                    }
-                    panel
-                })
-                .collect();
+            let mut panels = self.columns(corpus, encoder, cell);
+            for (members, panel) in members.chunks(PANEL).zip(&mut panels) {
+                for (&row, wanted) in members.iter().zip(&mut panel.threshold) {
+                    *wanted = candidates.wanted(row);
+                }
+            }
             let mut passed = Passed::new();
             let mut found = Vec::new();
             let mut waiting = vec![Vec::new(); members.len()];
@@ -365,9 +445,6 @@ impl Cells {
                     passed.each(hits, |r, q| {
                         let column = p * PANEL + q;
                         let (row, member) = (rows[r], members[column]);
-                        if row == member {
-                            return;
-                        }
                         let scale = group.factor(r, steps) * panel.scale[q];
                         let product = passed.sums[r][q] as f32 * scale;
                         let score = product + panel.bias[q];
@@ -454,44 +531,26 @@ impl Leaders {
     ) -> Result<Visits> {
         let width = range.len();
         let Some(encoder) = corpus.encoder else { return Ok(Visits { cells: Vec::new(), width }) };
-        let steps = encoder.steps();
         let Self { panels, count } = self;
         let operations = (CHUNK * count * encoder.swept()) as u64;
         let tasks = rows.len().div_ceil(CHUNK);
         let parts = stages.run(threads, tasks, operations * tasks as u64, |task, worker| {
-            let mut sums = [[0; PANEL]; GROUP];
-            let mut keys: [Vec<u64>; GROUP] = Default::default();
+            let mut entries: [Vec<u64>; GROUP] = Default::default();
             let mut records = Vec::new();
             let mut out = Vec::with_capacity(CHUNK * width);
             for rows in rows[task * CHUNK..rows.len().min((task + 1) * CHUNK)].chunks(GROUP) {
-                gather(corpus, encoder, rows, &mut records);
-                let group =
-                    Group { records: &records, ratios: Ratios::default(), thresholds: None };
-                keys.iter_mut().for_each(Vec::clear);
-                for (p, panel) in panels.iter().enumerate() {
-                    int8::products(corpus.isa, group, panel, &mut sums);
-                    for (r, keys) in keys[..rows.len()].iter_mut().enumerate() {
-                        let factor = group.factor(r, steps);
-                        let len = (count - p * PANEL).min(PANEL);
-                        keys.extend(sums[r][..len].iter().enumerate().map(|(q, &sum)| {
-                            let score = sum as f32 * (factor * panel.scale[q]) + panel.bias[q];
-                            // Descending scores as ascending whole numbers.
-                            let bits = score.to_bits();
-                            let bits = if bits >> 31 == 0 { !bits & 0x7fff_ffff } else { bits };
-                            u64::from(bits) << 32 | (p * PANEL + q) as u64
-                        }));
-                    }
-                }
-                for keys in &mut keys[..rows.len()] {
+                compare(corpus, encoder, rows, (panels, *count), &mut records, &mut entries);
+                for entries in &mut entries[..rows.len()] {
+                    let descending = |a: &u64, b: &u64| b.cmp(a);
                     if range.start > 0 {
-                        keys.select_nth_unstable(range.start);
+                        entries.select_nth_unstable_by(range.start, descending);
                     }
-                    let keys = &mut keys[range.start..];
-                    if width < keys.len() {
-                        keys.select_nth_unstable(width);
+                    let entries = &mut entries[range.start..];
+                    if width < entries.len() {
+                        entries.select_nth_unstable_by(width, descending);
                     }
-                    keys[..width].sort_unstable();
-                    out.extend(keys[..width].iter().map(|&key| key as u16));
+                    entries[..width].sort_unstable_by(descending);
+                    out.extend(entries[..width].iter().map(|&entry| row_of(entry) as u16));
                 }
                 if !worker.advance((GROUP * count * encoder.swept()) as u64) {
                     break;
