@@ -189,7 +189,7 @@ enum Test {
     Column(Op, usize),
 }
 
-/// Values to be equal to, ascending and each once; whole numbers are in the column's own unit.
+/// Values to be equal to, numbers ascending and each once; whole ones are in the column's own unit.
 #[derive(Debug, Clone, PartialEq)]
 enum Values {
     Exact(Vec<i128>),

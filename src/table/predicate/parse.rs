@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::fmt::{self, Display};
 
+use ahash::RandomState;
 use arrow_schema::{DataType, Schema};
 use sqlparser::dialect::Dialect;
 use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer, Whitespace, Word};
@@ -48,26 +49,23 @@ pub(super) fn parse(text: &str, schema: &Schema) -> Result<Node> {
             text.len()
         )));
     }
-    let tokens = Tokenizer::new(&Spelling, text).tokenize_with_location().map_err(|error| {
+    let mut tokens = Tokenizer::new(&Spelling, text).tokenize_with_location().map_err(|error| {
         let message = error.message.to_lowercase();
         let unterminated = message.contains("unterminated string");
         let advice = if unterminated { "; a quote inside of a text is doubled" } else { "" };
         fail(Some(error.location), format!("{}{advice}", message.trim_end_matches('.')))
     })?;
-    let mut kept = Vec::with_capacity(tokens.len());
-    for token in tokens {
-        match token.token {
-            Token::Whitespace(Whitespace::Space | Whitespace::Newline | Whitespace::Tab) => {}
-            Token::Whitespace(_) => {
-                return Err(fail(Some(token.span.start), "comments have no place in a predicate"));
-            }
-            _ => kept.push(token),
-        }
+    tokens.retain(|token| {
+        use Whitespace::{Newline, Space, Tab};
+        !matches!(token.token, Token::Whitespace(Space | Newline | Tab))
+    });
+    if let Some(token) = tokens.iter().find(|t| matches!(t.token, Token::Whitespace(_))) {
+        return Err(fail(Some(token.span.start), "comments have no place in a predicate"));
     }
-    if kept.is_empty() {
+    if tokens.is_empty() {
         return Err(Error::invalid("expected a predicate, got an empty text"));
     }
-    let mut parser = Parser { tokens: kept, at: 0, mark: 0, depth: 0, schema };
+    let mut parser = Parser { tokens, at: 0, mark: 0, depth: 0, schema };
     let item = parser.any(false)?;
     let node = parser.condition(item, false)?;
     match parser.peek() {
@@ -176,11 +174,8 @@ impl Parser<'_> {
         let is_tilde = matches!(self.tokens[start].token, Token::Tilde);
         let not_in = self.is_word("not");
         let verb = if not_in { self.word_at(self.at + 1) } else { self.word_at(self.at) };
-        let verb = verb.map(str::to_ascii_lowercase);
-        let verb = verb.as_deref().filter(|verb| match *verb {
-            "in" | "between" | "like" | "ilike" => true,
-            "is" => !not_in,
-            _ => false,
+        let verb = ["in", "between", "like", "ilike", "is"].into_iter().find(|known| {
+            verb.is_some_and(|verb| verb.eq_ignore_ascii_case(known)) && !(not_in && *known == "is")
         });
         if verb.is_none() && self.operator().is_none() {
             let is_end = matches!(self.peek(), None | Some(Token::RParen));
@@ -276,20 +271,21 @@ impl Parser<'_> {
             _ => return Err(self.expected("values in parentheses or brackets after in")),
         };
         self.at += 1;
-        let mut values = vec![];
+        // Of booleans one node each, of others one node for all.
+        let (mut nodes, mut values) = (vec![], None::<Values>);
         while self.peek() != Some(&end) {
             let operand = self.operand()?;
-            values.push(self.value(column, &operand)?);
+            match self.value(column, operand)? {
+                Value::Bool(value) => nodes.push(leaf(column, Test::True, negated == value)),
+                value => values.get_or_insert_with(|| Values::like(&value)).push(value),
+            }
             if !self.take(&Token::Comma) && self.peek() != Some(&end) {
                 return Err(self.expected(&format!("a comma or {end}")));
             }
         }
         self.at += 1;
-        if values.is_empty() {
-            return Ok(Node::Fixed(negated));
-        }
-        let nodes = values.into_iter().map(|value| equals(column, value, negated)).collect();
-        Ok(group(nodes, !negated))
+        nodes.extend(values.map(|values| leaf(column, Test::Among(values), negated)));
+        Ok(if nodes.is_empty() { Node::Fixed(negated) } else { group(nodes, !negated) })
     }
 
     fn between(&self, x: &Operand, low: &Operand, high: &Operand, negated: bool) -> Result<Node> {
@@ -302,7 +298,7 @@ impl Parser<'_> {
     /// The pattern that follows `like`.
     fn like(&mut self, column: usize, any_case: bool, negated: bool) -> Result<Node> {
         let operand = self.operand()?;
-        let text = self.text(column, &operand)?;
+        let text = self.text(column, operand)?;
         let mut escape = None;
         if self.take_word("escape") {
             let Operand::Text(written) = self.operand()? else {
@@ -549,7 +545,7 @@ impl Parser<'_> {
             }
             _ => {
                 let operand = self.operand()?;
-                let text = self.text(column, &operand)?;
+                let text = self.text(column, operand)?;
                 if name == "contains" && is_regex && !self.take_no_regex() && text.contains(REGEX) {
                     return Err(self.wrong(
                         "in pandas this is a regular expression, which a predicate does not know; \
@@ -610,7 +606,7 @@ impl Parser<'_> {
                 self.wrong("a comparison with null is never true; write is null, or is not null")
             );
         }
-        let (left, right) = (self.side(left, right)?, self.side(right, left)?);
+        let (left, right) = (self.side(left.clone(), right)?, self.side(right.clone(), left)?);
         for side in [&left, &right] {
             if let &Operand::Column(column) = side
                 && !matches!(op, Op::Eq | Op::Ne)
@@ -623,8 +619,8 @@ impl Parser<'_> {
                 )));
             }
         }
-        match (&left, &right) {
-            (&Operand::Column(a), &Operand::Column(b)) => {
+        match (left, right) {
+            (Operand::Column(a), Operand::Column(b)) => {
                 let comparable = match (self.kind(a), self.kind(b)) {
                     (Kind::Exact { scale: a }, Kind::Exact { scale: b }) => a >= 0 && b >= 0,
                     (Kind::Exact { scale }, Kind::Float) | (Kind::Float, Kind::Exact { scale }) => {
@@ -650,10 +646,10 @@ impl Parser<'_> {
                 }
                 Ok(leaf(a, Test::Column(op, b), negated))
             }
-            (&Operand::Column(column), literal) => {
+            (Operand::Column(column), literal) => {
                 self.compare_literal(column, op, literal, negated)
             }
-            (literal, &Operand::Column(column)) => {
+            (literal, Operand::Column(column)) => {
                 self.compare_literal(column, op.flipped(), literal, negated)
             }
             (a, b) => Err(self.wrong(&format!("expected a column to compare, got {a} and {b}"))),
@@ -664,7 +660,7 @@ impl Parser<'_> {
         &self,
         column: usize,
         op: Op,
-        literal: &Operand,
+        literal: Operand,
         negated: bool,
     ) -> Result<Node> {
         let value = self.value(column, literal)?;
@@ -695,15 +691,13 @@ impl Parser<'_> {
     }
 
     /// Decides whether a word in double quotes is a column or a text.
-    fn side(&self, operand: &Operand, other: &Operand) -> Result<Operand> {
-        let Operand::Quoted { text, column, at } = operand else {
-            return Ok(operand.clone());
-        };
+    fn side(&self, operand: Operand, other: &Operand) -> Result<Operand> {
+        let Operand::Quoted { text, column, at } = operand else { return Ok(operand) };
         let (Operand::Column(opposite) | Operand::Quoted { column: Some(opposite), .. }) = *other
         else {
             return match column {
-                Some(column) => Ok(Operand::Column(*column)),
-                None => Err(self.unknown(*at, text, false)),
+                Some(column) => Ok(Operand::Column(column)),
+                None => Err(self.unknown(at, &text, false)),
             };
         };
         let takes_texts = matches!(
@@ -714,19 +708,23 @@ impl Parser<'_> {
             Some(_) if takes_texts => Err(self.wrong(&format!(
                 "\"{0}\" is a column in SQL and a text in pandas, and here it could be both; write \
                  `{0}` for the column, or '{0}' for the text",
-                shown(text)
+                shown(&text)
             ))),
-            Some(column) => Ok(Operand::Column(*column)),
-            None if takes_texts => Ok(Operand::Text(text.clone())),
-            None => Err(self.unknown(*at, text, false)),
+            Some(column) => Ok(Operand::Column(column)),
+            None if takes_texts => Ok(Operand::Text(text)),
+            None => Err(self.unknown(at, &text, false)),
         }
     }
 
     /// The literal in the column's own terms.
-    fn value(&self, column: usize, operand: &Operand) -> Result<Value> {
-        let operand = &self.side(operand, &Operand::Column(column))?;
+    fn value(&self, column: usize, operand: Operand) -> Result<Value> {
         let data_type = self.schema.field(column).data_type();
-        let value = match (Kind::of(data_type), operand) {
+        let kind = Kind::of(data_type);
+        let operand = match self.side(operand, &Operand::Column(column))? {
+            Operand::Text(text) if kind == Kind::Text => return Ok(Value::Text(text)),
+            operand => operand,
+        };
+        let value = match (kind, &operand) {
             (Kind::Other, _) => {
                 return Err(self.wrong(&format!(
                     "{} cannot be compared; it can only be asked for nulls (is null)",
@@ -747,7 +745,6 @@ impl Parser<'_> {
             (Kind::Float, Operand::Number(number, _)) => {
                 Value::Float(rounded(number.float, data_type))
             }
-            (Kind::Text, Operand::Text(text)) => Value::Text(text.clone()),
             (Kind::Moment { unit, zone }, Operand::Text(text)) => {
                 Value::Exact(self.moment(column, text, unit, zone.as_deref())?)
             }
@@ -810,13 +807,13 @@ impl Parser<'_> {
         Ok(Floor::of_ratio(nanoseconds - offset, unit))
     }
 
-    fn text(&self, column: usize, operand: &Operand) -> Result<String> {
+    fn text(&self, column: usize, operand: Operand) -> Result<String> {
         if self.kind(column) != Kind::Text {
             return Err(self.wrong(&format!("{} holds no texts", self.describe(column))));
         }
         match self.value(column, operand)? {
             Value::Text(text) => Ok(text),
-            _ => Err(self.wrong(&format!("expected a text, got {operand}"))),
+            _ => Err(self.wrong("expected a text")),
         }
     }
 
@@ -1035,20 +1032,18 @@ fn leaf(column: usize, test: Test, negated: bool) -> Node {
 }
 
 fn equals(column: usize, value: Value, negated: bool) -> Node {
-    let values = match value {
-        Value::Bool(value) => return leaf(column, Test::True, negated == value),
-        Value::Exact(Floor { whole, exact: true }) => Values::Exact(vec![whole]),
-        Value::Exact(_) => Values::Exact(vec![]),
-        Value::Float(value) => Values::Float(vec![value + 0.0]), // of both zeros the positive one
-        Value::Text(text) => Values::Text(vec![text]),
-    };
+    if let Value::Bool(value) = value {
+        return leaf(column, Test::True, negated == value);
+    }
+    let mut values = Values::like(&value);
+    values.push(value);
     leaf(column, Test::Among(values), negated)
 }
 
 /// One of the nodes must pass, or all. Equalities with one column become one set of values, so that a
 /// chain of thousands costs what a list does.
 fn group(nodes: Vec<Node>, any: bool) -> Node {
-    let mut sets: HashMap<usize, usize> = HashMap::new();
+    let mut sets: HashMap<usize, usize, RandomState> = HashMap::default();
     let mut kept: Vec<Node> = vec![];
     for node in nodes {
         match node {
@@ -1075,6 +1070,25 @@ fn group(nodes: Vec<Node>, any: bool) -> Node {
 }
 
 impl Values {
+    /// None yet, of the type of a value.
+    fn like(value: &Value) -> Self {
+        match value {
+            Value::Exact(_) | Value::Bool(_) => Self::Exact(vec![]),
+            Value::Float(_) => Self::Float(vec![]),
+            Value::Text(_) => Self::Text(vec![]),
+        }
+    }
+
+    fn push(&mut self, value: Value) {
+        match (self, value) {
+            (_, Value::Exact(Floor { exact: false, .. })) => {} // no number of the column
+            (Self::Exact(known), Value::Exact(Floor { whole, .. })) => known.push(whole),
+            (Self::Float(known), Value::Float(value)) => known.push(value + 0.0), // not -0.0
+            (Self::Text(known), Value::Text(text)) => known.push(text),
+            _ => unreachable!("a column has one type"),
+        }
+    }
+
     fn extend(&mut self, more: Self) {
         match (self, more) {
             (Self::Exact(known), Self::Exact(more)) => known.extend(more),
@@ -1094,10 +1108,7 @@ impl Values {
                 values.sort_unstable_by(f64::total_cmp);
                 values.dedup();
             }
-            Self::Text(values) => {
-                values.sort_unstable();
-                values.dedup();
-            }
+            Self::Text(_) => {} // many are hashed
         }
     }
 }
