@@ -24,14 +24,14 @@ use crate::rows::Rows;
 use crate::threads::Stages;
 
 /// Cells for the square root of the number of rows.
-const CELLS: f64 = 4.0;
+const CELLS: f64 = 2.0;
 /// Rows of a cell, at least, on average.
 const LEAST: usize = 16;
 /// Rows that each leader is learned from, about, and how often.
 const LESSONS: usize = 16;
 const TURNS: usize = 2;
 /// Cells whose order is found together, which costs a product with each leader again and again.
-const KNOWN: usize = 96;
+const KNOWN: usize = 64;
 /// Cells that are visited in one go: the lists of visitors take memory. The first goes are short, so
 /// that the others begin with good candidates: each goes so many times as far as those before it.
 const GO: usize = 48;
