@@ -87,6 +87,33 @@ def test_the_classifier_answers_as_scikit_learns(data: str, weights: Any, k: int
     )
 
 
+def without_ties(X: Any, Q: Any, k: int) -> Any:
+    """Return the rows of Q whose k nearest are the same in every library: no other is as near."""
+    distances = np.sort(np.linalg.norm(Q[:, None] - X, axis=2), axis=1)
+    return Q[distances[:, k] > distances[:, k - 1] * (1 + 1e-9)]
+
+
+@pytest.mark.parametrize("weights", WEIGHTS)
+@pytest.mark.parametrize("k", [1, 5, 8])
+@pytest.mark.parametrize("data", [*CLASSES.values(), load_diabetes, load_linnerud])
+def test_predictions_are_those_of_scikit_learn_with_its_own_neighbours(
+    data: Any, k: int, weights: Any
+) -> None:
+    X, y = data(return_X_y=True)
+    X, y, Q = X[::2], y[::2], X[1::2]
+    some = without_ties(X, Q, k)
+    assert len(some) > len(Q) * 0.6
+    if data in CLASSES.values():
+        ours = KNeighborsClassifier(k, weights=weights).fit(X, y)
+        theirs = reference.KNeighborsClassifier(k, weights=weights).fit(X, y)
+        assert_array_equal(ours.predict(some), theirs.predict(some))
+        assert_allclose(ours.predict_proba(some), theirs.predict_proba(some), rtol=1e-6)
+    else:
+        regressor = KNeighborsRegressor(k, weights=weights).fit(X, y)
+        reference_ = reference.KNeighborsRegressor(k, weights=weights).fit(X, y)
+        assert_allclose(regressor.predict(some), reference_.predict(some), rtol=1e-6)
+
+
 @pytest.mark.parametrize("data", CLASSES)
 def test_the_classifier_is_as_right_as_scikit_learns_with_its_own_neighbours(data: str) -> None:
     X, y = CLASSES[data](return_X_y=True)

@@ -172,6 +172,26 @@ def test_a_polars_array_is_borrowed(rng: np.random.Generator) -> None:
     assert index.vectors.ctypes.data == frame["v"].to_numpy().ctypes.data
 
 
+def test_a_column_of_pandas_backed_by_arrow_is_borrowed(rng: np.random.Generator) -> None:
+    values = rng.standard_normal((N, DIM))
+    lists = pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), DIM)
+    frame = pd.DataFrame({"v": pd.Series(lists, dtype=pd.ArrowDtype(lists.type))})
+    index = omendb.Index.from_frame(frame, vector="v")
+    assert index.vectors.ctypes.data == lists.flatten().buffers()[1].address
+
+
+def test_numbers_that_begin_within_their_own_array_are_borrowed(rng: np.random.Generator) -> None:
+    values = rng.standard_normal((N, DIM))
+    before = np.full(5, np.nan)
+    flat = pa.array(np.concatenate([before, values.ravel()]))[len(before) :]
+    lists = pa.FixedSizeListArray.from_arrays(flat, DIM)
+    for first in (0, 3):
+        index = omendb.Index.from_frame(pa.table({"v": lists[first:]}), vector="v")
+        start = flat.buffers()[1].address + (len(before) + first * DIM) * 8
+        assert index.vectors.ctypes.data == start
+        np.testing.assert_array_equal(index.vectors, values[first:])
+
+
 def test_borrowed_lists_take_no_resident_memory() -> None:
     script = """
 import numpy as np, pyarrow as pa, omendb

@@ -2,7 +2,7 @@
 //!
 //! The means of some random rows' neighbourhoods are *leaders*, and a row lies in the *cell* of the
 //! leader nearest to it. It visits the cells whose leaders come first for it, and is compared there with
-//! all rows of the cell, by the products of their codes. Each comparison counts for both: of two near
+//! all rows of the cell, by the products of their codes. In other cells each comparison counts for both: of two near
 //! rows that lie at the far ends of their cells, one often visits the other's. Where every row would
 //! have to visit most cells, as in random data of many dimensions, comparing all pairs is no slower.
 //!
@@ -31,10 +31,10 @@ const LEAST: usize = 16;
 const LESSONS: usize = 16;
 const TURNS: usize = 2;
 /// Cells whose order is found together, which costs a product with each leader again and again.
-const KNOWN: usize = 64;
+pub(super) const KNOWN: usize = 64;
 /// Cells that are visited in one go: the lists of visitors take memory. The first goes are short, so
 /// that the others begin with good candidates: each goes so many times as far as those before it.
-const GO: usize = 48;
+pub(super) const GO: usize = 48;
 const FARTHER: usize = 4;
 /// What a column collects before it is handed over.
 const WAITING: usize = 32;
@@ -248,6 +248,17 @@ fn compare(
     }
 }
 
+/// The places of visits after the first, go by go. None reaches beyond places that are found together.
+pub(super) fn goes(visits: usize) -> impl Iterator<Item = Range<usize>> {
+    let mut at = 1;
+    std::iter::from_fn(move || {
+        let known = at / KNOWN * KNOWN + KNOWN;
+        let go = at..visits.min(known).min(at * FARTHER).min(at + GO);
+        at = go.end;
+        (!go.is_empty()).then_some(go)
+    })
+}
+
 impl Cells {
     /// Chooses the leaders and finds the nearest of each row that may answer.
     ///
@@ -335,22 +346,16 @@ impl Cells {
         self.own(corpus, &candidates, threads, stages)?;
         let visits = visits.min(self.len());
         let all: Vec<u32> = (0..corpus.rows as u32).collect();
-        for from in (0..visits).step_by(KNOWN) {
-            let later;
-            let known = if from == 0 {
-                &self.nearest
-            } else {
+        let mut later = None;
+        for go in goes(visits) {
+            let from = go.start / KNOWN * KNOWN;
+            if go.start == from {
                 let range = from..visits.min(from + KNOWN);
-                later = self.leaders.nearest(corpus, &all, range, threads, stages)?;
-                &later
-            };
-            let end = visits.min(from + known.width);
-            let mut at = from.max(1);
-            while at < end {
-                let next = end.min(at * FARTHER).min(at + GO);
-                self.go(corpus, known, at - from..next - from, &candidates, threads, stages)?;
-                at = next;
+                later = Some(self.leaders.nearest(corpus, &all, range, threads, stages)?);
             }
+            let known = later.as_ref().unwrap_or(&self.nearest);
+            let range = go.start - from..go.end - from;
+            self.go(corpus, known, range, &candidates, threads, stages)?;
         }
         Ok(candidates)
     }
@@ -391,8 +396,10 @@ impl Cells {
                     }
                     candidates.begin(row, entries);
                 }
+                if !worker.advance((rows.len() * members.len() * encoder.swept()) as u64) {
+                    return;
+                }
             }
-            worker.advance(work(members));
         })?;
         Ok(())
     }
@@ -446,7 +453,8 @@ impl Cells {
                         let column = p * PANEL + q;
                         let (row, member) = (rows[r], members[column]);
                         let scale = group.factor(r, steps) * panel.scale[q];
-                        let product = passed.sums[r][q] as f32 * scale;
+                        let sum = passed.sums[r][q] - panel.margin(q, ratios);
+                        let product = sum as f32 * scale;
                         let score = product + panel.bias[q];
                         if score >= candidates.cut(row) {
                             let chunk = |row: u32| row as usize / CHUNK;

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use super::cells::{GO, KNOWN, goes};
 use super::*;
 use crate::codes::Scratch;
 use crate::corpus::{CHUNK, Chunk, rows_of};
@@ -528,12 +529,12 @@ fn a_row_is_compared_with_all_that_either_of_the_two_visits() {
     let monitor = &mut Silent;
     let mut stages = Stages::new(monitor, 1);
     let cells = Cells::new(corpus, 0, 1, &mut stages).unwrap().unwrap();
-    assert!(cells.len() > 100);
+    assert!(cells.len() > 70);
     let pairs: Vec<(u32, u32)> =
         (0..n as u32).flat_map(|row| (0..n as u32).map(move |other| (row, other))).collect();
     let needed = cells.visits(corpus, &pairs, 1, &mut stages).unwrap();
-    // As many as in one go, and more.
-    for visits in [1, 5, 60, 100] {
+    // To the own cell alone, in one go and in several, to all whose order is known and to more.
+    for visits in [1, 4, 5, KNOWN, 70] {
         let all = cells.candidates(corpus, visits, n, 3, &mut stages).unwrap();
         let few = cells.candidates(corpus, visits, 10, 1, &mut stages).unwrap();
         let same = cells.candidates(corpus, visits, 10, 8, &mut stages).unwrap();
@@ -560,6 +561,18 @@ fn a_row_is_compared_with_all_that_either_of_the_two_visits() {
             missed += near.filter(|near| !best.contains(&near.row)).count();
         }
         assert!(missed < n / 350, "{missed} of {} near rows", 5 * n / 7);
+    }
+}
+
+#[test]
+fn each_visit_after_the_first_is_in_one_go() {
+    for visits in 0..5 * KNOWN {
+        let goes: Vec<_> = goes(visits).collect();
+        assert!(goes.iter().cloned().flatten().eq(1..visits));
+        for go in goes {
+            assert!(go.len() <= GO, "the lists of visitors take memory");
+            assert_eq!(go.start / KNOWN, (go.end - 1) / KNOWN, "found apart: {go:?}");
+        }
     }
 }
 

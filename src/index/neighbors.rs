@@ -29,7 +29,7 @@ const FEW: usize = 2048;
 /// Where equal rows leave fewer than one of so many, each of these is searched for.
 const REPEATED: usize = 2;
 /// Cells that rows visit before all pairs are compared, so that few pass.
-const FIRST_VISITS: usize = 16;
+const FIRST_VISITS: usize = 8;
 /// Candidates of a row for each of its neighbours, and more: shorter codes leave some doubt about which
 /// are nearest.
 const CANDIDATES: usize = 2;
@@ -212,7 +212,7 @@ impl Index<'_> {
             let visits = sample.as_ref().map_or(FIRST_VISITS, |&(visits, _)| visits);
             let most = CANDIDATES * k + CANDIDATES_MORE;
             let seeds = cells.candidates(corpus, visits, most, threads, &mut stages)?;
-            drop(cells); // a quarter of a kilobyte a row
+            drop(cells); // an eighth of a kilobyte a row
             exact::pairs(corpus, fine, k, seeds, sample.is_none(), threads, &mut stages)?
         } else {
             (0..state.rows()).map(|_| None).collect()
