@@ -111,6 +111,7 @@ def health(report: HealthReport, ax: Any = None) -> Any:
         if 0 < most - least < 0.01 * middle:  # all are of one length but for rounding
             lengths.set_xlim(0.99 * middle, 1.01 * middle)
         lengths.ticklabel_format(axis="x", useOffset=False)  # 1 would stand as 0, plus 1
+        lengths.locator_params(axis="x", nbins=5)  # such numbers are long
     lengths.set(
         xlabel="euclidean length of a row",
         ylabel="rows that are as long or shorter (%)",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -57,6 +58,20 @@ def test_health_draws_lengths_and_occurrences(rows: Array) -> None:
     assert "%" in lengths.get_ylabel()
     assert "10 nearest" in occurrences.get_xlabel()
     assert f"{health.hubness:.1f}" in occurrences.get_title()
+
+
+def test_lengths_that_are_alike_have_numbers_apart_from_each_other(rows: Array) -> None:
+    rows = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    lengths = omendb.Index(rows).health().plot()[0]
+    lengths.figure.canvas.draw()
+    low, high = lengths.get_xlim()
+    ticks = [
+        tick.label1.get_window_extent()
+        for tick in lengths.xaxis.get_major_ticks()
+        if low <= tick.get_loc() <= high
+    ]
+    for left, right in itertools.pairwise(ticks):
+        assert right.x0 - left.x1 > left.height
 
 
 @pytest.mark.parametrize("count", [0, 1])
