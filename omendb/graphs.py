@@ -554,8 +554,9 @@ def knn_graph(
         "exact" compares each two rows once, by 8-bit products that serve both, and proves its
         answers. "approximate" compares a row with those in the cells near it, as many as a sample
         of the rows tells to be needed, and may miss some; where that is no less work, as for
-        metrics other than "euclidean", "sqeuclidean" and "cosine", it is "exact". "auto" is "exact"
-        below 500,000 rows.
+        metrics other than "euclidean", "sqeuclidean" and "cosine", or finds far fewer than asked
+        for, as in clusters too tight for 8-bit codes, it is "exact". "auto" is "exact" below
+        500,000 rows.
     recall : float, default=0.99
         For "approximate": the mean share of the true neighbours to find, above 0 and up to 1. What
         was reached, measured on five hundred rows, is the result's `recall`.

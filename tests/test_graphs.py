@@ -284,6 +284,21 @@ def test_all_pairs_are_compared_where_cells_would_not_save_work(rng: np.random.G
     assert omendb.knn_graph(near, 5, method="approximate", recall=1.0).exact
 
 
+def test_all_pairs_are_compared_where_codes_would_miss_far_more_than_was_asked_for(
+    rng: np.random.Generator,
+) -> None:
+    centers = 100 * rng.standard_normal((20, 16))
+    rows = centers[rng.integers(20, size=4000)] + 0.01 * rng.standard_normal((4000, 16))
+    told: list[int] = []
+    graph = omendb.knn_graph(
+        rows, 8, method="approximate", recall=0.9, progress=lambda done, _: told.append(done)
+    )
+    assert graph.exact
+    equals_twin(graph, "euclidean", rows, 8)
+    assert told == sorted(told)
+    assert not omendb.knn_graph(rows, 8, method="approximate", recall=0.01).exact  # it is enough
+
+
 @pytest.mark.skipif(not os.path.exists("/proc/self/clear_refs"), reason="needs Linux")
 @pytest.mark.parametrize("method", ["exact", "approximate"])
 def test_memory_grows_with_the_rows_and_not_with_their_pairs(method: str) -> None:

@@ -20,7 +20,7 @@ use crate::exact::{self, Cells, Goal, List};
 use crate::kernels::float::Judge;
 use crate::rows::{DType, Rows};
 use crate::scratch::One;
-use crate::threads::{Monitor, Run, Stages};
+use crate::threads::{Hushed, Monitor, Run, Stages};
 
 /// Rows that are searched for together.
 const BLOCK: usize = 8 * CHUNK;
@@ -38,6 +38,9 @@ const CANDIDATES_MORE: usize = 8;
 const SAMPLE: usize = 1000;
 /// Of what may be missed, the share that may lie in cells that are not visited.
 const UNSEEN: f64 = 0.7;
+/// Where the recall stays behind what was asked for by more, codes do not tell near rows apart, as in
+/// tight clusters far from each other, and choose badly among what was seen: all pairs are compared.
+const BEHIND: f64 = 0.05;
 /// Where one in so many cells must be visited, comparing all pairs costs no more.
 const WORTH_IT: usize = 4;
 
@@ -115,11 +118,16 @@ impl Index<'_> {
         let k = k.min(state.len().saturating_sub(1));
         let mut hits = Hits::default();
         hits.begin(k);
-        let (lists, recall) = if k == 0 {
+        let (mut lists, mut recall) = if k == 0 {
             ((0..state.len()).map(|_| Some(List::new())).collect(), None)
         } else {
             self.all_lists(&state, k, near, threads, monitor)?
         };
+        let is_behind = |near: Near, reached| reached < near.recall - BEHIND;
+        if near.zip(recall).is_some_and(|(near, reached)| is_behind(near, reached)) {
+            drop(lists);
+            (lists, recall) = self.all_lists(&state, k, None, threads, &mut Hushed(monitor))?;
+        }
         state.sound()?;
         Ok(Neighborhoods { state, lists, recall, hits })
     }

@@ -14,8 +14,8 @@ use crate::threads::{Monitor, Run};
 /// Who hears of progress.
 enum Listener {
     Nobody,
-    /// A `tqdm` bar, and how far it is.
-    Bar(Py<PyAny>, u64),
+    /// A `tqdm` bar.
+    Bar(Py<PyAny>),
     Callback(Py<PyAny>),
 }
 
@@ -24,6 +24,9 @@ struct PyMonitor {
     listener: Listener,
     /// What progress is counted in: queries, or rows.
     units: u64,
+    /// How many were told of. Never fewer after that, also where the work turns out to be more than
+    /// was thought, or is done again in another way.
+    done: u64,
     error: Option<PyErr>,
 }
 
@@ -45,7 +48,7 @@ impl PyMonitor {
                         options.set_item("unit", unit)?;
                         options.set_item("leave", false)?;
                         let bar = tqdm.getattr("tqdm")?.call((), Some(&options))?;
-                        Listener::Bar(bar.unbind(), 0)
+                        Listener::Bar(bar.unbind())
                     }
                 },
                 Err(_) if progress.is_callable() => Listener::Callback(progress.clone().unbind()),
@@ -57,18 +60,19 @@ impl PyMonitor {
                 }
             },
         };
-        Ok(Self { listener, units: units as u64, error: None })
+        Ok(Self { listener, units: units as u64, done: 0, error: None })
     }
 
     fn tell(&mut self, py: Python<'_>, done: u64) -> PyResult<()> {
-        match &mut self.listener {
+        let more = done.saturating_sub(self.done);
+        self.done += more;
+        match &self.listener {
             Listener::Nobody => {}
-            Listener::Bar(bar, before) => {
-                bar.call_method1(py, "update", (done.saturating_sub(*before),))?;
-                *before = done;
+            Listener::Bar(bar) => {
+                bar.call_method1(py, "update", (more,))?;
             }
             Listener::Callback(callback) => {
-                callback.call1(py, (done, self.units))?;
+                callback.call1(py, (self.done, self.units))?;
             }
         }
         Ok(())
@@ -122,7 +126,7 @@ pub(super) fn run<T: Send>(
         Ok(Err(error)) => Err(error.into()),
         Err(panic) => Err(PyRuntimeError::new_err(fault(&*panic))),
     };
-    if let Listener::Bar(bar, _) = monitor.listener {
+    if let Listener::Bar(bar) = monitor.listener {
         let closed = bar.call_method0(py, "close");
         let interrupted = closed.is_err_and(|error| {
             let interrupted = error.is_instance_of::<PyKeyboardInterrupt>(py);
