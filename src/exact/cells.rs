@@ -2,9 +2,10 @@
 //!
 //! The means of some random rows' neighbourhoods are *leaders*, and a row lies in the *cell* of the
 //! leader nearest to it. It visits the cells whose leaders come first for it, and is compared there with
-//! all rows of the cell, by the products of their codes. In other cells each comparison counts for both: of two near
-//! rows that lie at the far ends of their cells, one often visits the other's. Where every row would
-//! have to visit most cells, as in random data of many dimensions, comparing all pairs is no slower.
+//! all rows of the cell, by the products of their codes. In other cells than its own each comparison
+//! counts for both: of two near rows that lie at the far ends of their cells, one often visits the
+//! other's. Where every row would have to visit most cells, as in random data of many dimensions,
+//! comparing all pairs is no slower.
 //!
 //! For each row the best candidates are kept, by their scores alone, so that the result does not depend
 //! on the order in which cells are worked on. Whoever asks judges them.
@@ -67,7 +68,8 @@ impl Visits {
 #[derive(Debug)]
 struct Leaders {
     panels: Vec<Panel>,
-    count: usize,
+    /// From 0 on.
+    numbers: Vec<u32>,
 }
 
 /// The best candidates of all rows.
@@ -111,11 +113,6 @@ fn least(entries: &[u64]) -> u64 {
 /// The row of an entry.
 fn row_of(entry: u64) -> u32 {
     !(entry as u32)
-}
-
-/// An entry of the same score.
-fn renamed(entry: u64, row: u32) -> u64 {
-    entry >> 32 << 32 | u64::from(!row)
 }
 
 impl Candidates {
@@ -222,12 +219,12 @@ fn pack<'a>(limit: i8, mut panel: Panel, records: impl Iterator<Item = &'a [u8]>
     panel
 }
 
-/// Keeps the entries of some rows, at most a group, for each of `count` columns.
+/// Keeps the entries of some rows, at most a group, for each of some columns, which have these numbers.
 fn compare(
     corpus: Corpus<'_>,
     encoder: &Encoder,
     rows: &[u32],
-    (panels, count): (&[Panel], usize),
+    (panels, numbers): (&[Panel], &[u32]),
     records: &mut Vec<u8>,
     entries: &mut [Vec<u64>; GROUP],
 ) {
@@ -235,14 +232,13 @@ fn compare(
     let group = Group { records, ratios: Ratios::default(), thresholds: None };
     let mut sums = [[0; PANEL]; GROUP];
     entries.iter_mut().for_each(Vec::clear);
-    for (panel, first) in panels.iter().zip((0..count).step_by(PANEL)) {
+    for (panel, numbers) in panels.iter().zip(numbers.chunks(PANEL)) {
         int8::products(corpus.isa, group, panel, &mut sums);
         for (r, entries) in entries[..rows.len()].iter_mut().enumerate() {
             let factor = group.factor(r, encoder.steps());
-            let len = (count - first).min(PANEL);
-            entries.extend(sums[r][..len].iter().enumerate().map(|(q, &sum)| {
-                let score = sum as f32 * (factor * panel.scale[q]) + panel.bias[q];
-                entry(score, (first + q) as u32)
+            entries.extend(numbers.iter().enumerate().map(|(q, &number)| {
+                let score = sums[r][q] as f32 * (factor * panel.scale[q]) + panel.bias[q];
+                entry(score, number)
             }));
         }
     }
@@ -387,13 +383,10 @@ impl Cells {
             let mut records = Vec::new();
             let mut entries: [Vec<u64>; GROUP] = Default::default();
             for (g, rows) in members.chunks(GROUP).enumerate() {
-                let columns = (&panels[..], members.len());
+                let columns = (&panels[..], &members[..]);
                 compare(corpus, encoder, rows, columns, &mut records, &mut entries);
                 for (r, (&row, entries)) in rows.iter().zip(&mut entries).enumerate() {
                     entries.swap_remove(g * GROUP + r); // itself
-                    for entry in entries.iter_mut() {
-                        *entry = renamed(*entry, members[row_of(*entry) as usize]);
-                    }
                     candidates.begin(row, entries);
                 }
                 if !worker.advance((rows.len() * members.len() * encoder.swept()) as u64) {
@@ -453,6 +446,7 @@ impl Cells {
                         let column = p * PANEL + q;
                         let (row, member) = (rows[r], members[column]);
                         let scale = group.factor(r, steps) * panel.scale[q];
+                        // As `compare` has it: cuts are of scores of both.
                         let sum = passed.sums[r][q] - panel.margin(q, ratios);
                         let product = sum as f32 * scale;
                         let score = product + panel.bias[q];
@@ -524,7 +518,7 @@ impl Leaders {
         };
         Ok(codes.map(|codes| {
             let panels = (0..rows.len()).step_by(PANEL).map(|first| panel(first, &codes));
-            Self { panels: panels.collect(), count: rows.len() }
+            Self { panels: panels.collect(), numbers: (0..rows.len() as u32).collect() }
         }))
     }
 
@@ -539,7 +533,8 @@ impl Leaders {
     ) -> Result<Visits> {
         let width = range.len();
         let Some(encoder) = corpus.encoder else { return Ok(Visits { cells: Vec::new(), width }) };
-        let Self { panels, count } = self;
+        let Self { panels, numbers } = self;
+        let count = numbers.len();
         let operations = (CHUNK * count * encoder.swept()) as u64;
         let tasks = rows.len().div_ceil(CHUNK);
         let parts = stages.run(threads, tasks, operations * tasks as u64, |task, worker| {
@@ -547,7 +542,7 @@ impl Leaders {
             let mut records = Vec::new();
             let mut out = Vec::with_capacity(CHUNK * width);
             for rows in rows[task * CHUNK..rows.len().min((task + 1) * CHUNK)].chunks(GROUP) {
-                compare(corpus, encoder, rows, (panels, *count), &mut records, &mut entries);
+                compare(corpus, encoder, rows, (panels, numbers), &mut records, &mut entries);
                 for entries in &mut entries[..rows.len()] {
                     let descending = |a: &u64, b: &u64| b.cmp(a);
                     if range.start > 0 {

@@ -123,8 +123,7 @@ impl Index<'_> {
         } else {
             self.all_lists(&state, k, near, threads, monitor)?
         };
-        let is_behind = |near: Near, reached| reached < near.recall - BEHIND;
-        if near.zip(recall).is_some_and(|(near, reached)| is_behind(near, reached)) {
+        if near.zip(recall).is_some_and(|(near, reached)| reached < near.recall - BEHIND) {
             drop(lists);
             (lists, recall) = self.all_lists(&state, k, None, threads, &mut Hushed(monitor))?;
         }

@@ -271,20 +271,20 @@ impl Parser<'_> {
             _ => return Err(self.expected("values in parentheses or brackets after in")),
         };
         self.at += 1;
-        // Of booleans one node each, of others one node for all.
-        let (mut nodes, mut values) = (vec![], None::<Values>);
+        let mut nodes = vec![];
         while self.peek() != Some(&end) {
             let operand = self.operand()?;
-            match self.value(column, operand)? {
-                Value::Bool(value) => nodes.push(leaf(column, Test::True, negated == value)),
-                value => values.get_or_insert_with(|| Values::like(&value)).push(value),
+            let value = self.value(column, operand)?;
+            // One node for all, but of booleans one each.
+            match nodes.last_mut() {
+                Some(Node::Leaf(Leaf { test: Test::Among(values), .. })) => values.push(value),
+                _ => nodes.push(equals(column, value, negated)),
             }
             if !self.take(&Token::Comma) && self.peek() != Some(&end) {
                 return Err(self.expected(&format!("a comma or {end}")));
             }
         }
         self.at += 1;
-        nodes.extend(values.map(|values| leaf(column, Test::Among(values), negated)));
         Ok(if nodes.is_empty() { Node::Fixed(negated) } else { group(nodes, !negated) })
     }
 
@@ -1032,10 +1032,12 @@ fn leaf(column: usize, test: Test, negated: bool) -> Node {
 }
 
 fn equals(column: usize, value: Value, negated: bool) -> Node {
-    if let Value::Bool(value) = value {
-        return leaf(column, Test::True, negated == value);
-    }
-    let mut values = Values::like(&value);
+    let mut values = match value {
+        Value::Bool(value) => return leaf(column, Test::True, negated == value),
+        Value::Exact(_) => Values::Exact(vec![]),
+        Value::Float(_) => Values::Float(vec![]),
+        Value::Text(_) => Values::Text(vec![]),
+    };
     values.push(value);
     leaf(column, Test::Among(values), negated)
 }
@@ -1070,15 +1072,6 @@ fn group(nodes: Vec<Node>, any: bool) -> Node {
 }
 
 impl Values {
-    /// None yet, of the type of a value.
-    fn like(value: &Value) -> Self {
-        match value {
-            Value::Exact(_) | Value::Bool(_) => Self::Exact(vec![]),
-            Value::Float(_) => Self::Float(vec![]),
-            Value::Text(_) => Self::Text(vec![]),
-        }
-    }
-
     fn push(&mut self, value: Value) {
         match (self, value) {
             (_, Value::Exact(Floor { exact: false, .. })) => {} // no number of the column
